@@ -1,0 +1,108 @@
+//! The port to Glacier: what the use case asks of an upstream, and how an upstream may fail.
+//!
+//! `glacier` implements it over REST; the tests implement it in memory. Nothing here knows HTTP or gRPC.
+
+use std::{fmt, future::Future, pin::Pin, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{clock::Moment, job::JobKey, proto::v1::GlacierJobDescription};
+
+/// Something that can be asked about one job.
+pub trait JobSource: Send + Sync + 'static {
+    /// Asks once on behalf of everybody and answers before `until`, whatever happens.
+    fn describe_job(&self, key: JobKey, until: Instant) -> Fetch<'_>;
+}
+
+/// What [`JobSource::describe_job`] returns.
+pub type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Described, UpstreamError>> + Send + 'a>>;
+
+/// Glacier's description of the job that was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Described {
+    /// The description, every member of it.
+    pub job: GlacierJobDescription,
+    /// When the request that brought this answer was sent. Glacier's knowledge is at least as new as this, so an age
+    /// counted from here never flatters (RFC 9111 §4.2.3 counts the same way).
+    pub asked_at: Moment,
+    /// `x-amzn-RequestId`.
+    pub request_id: Option<String>,
+}
+
+/// Why Glacier gave no description.
+///
+/// Holds nothing that came from the wire except the error code and the request id, both checked for length and alphabet:
+/// upstream messages can echo a session token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct UpstreamError {
+    /// What it means here.
+    pub kind: UpstreamErrorKind,
+    /// Our own words about the cause, for logs: never upstream text.
+    pub detail: String,
+    /// Whether the request may have reached Glacier.
+    pub sent: bool,
+    /// How long Glacier asked us to wait (`x-amz-retry-after`).
+    pub retry_after: Option<Duration>,
+    /// HTTP status of the answer, if there was one.
+    pub http_status: Option<u16>,
+    /// Glacier's error code, such as `ThrottlingException`.
+    pub glacier_code: Option<String>,
+    /// `x-amzn-RequestId`.
+    pub request_id: Option<String>,
+}
+
+/// The kinds of upstream failure that callers or policy must tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UpstreamErrorKind {
+    /// Glacier refused a parameter.
+    InvalidParameter,
+    /// The job does not exist, or not any more: Glacier does not say which.
+    JobNotFound,
+    /// The vault does not exist.
+    VaultNotFound,
+    /// The gateway's role may not ask this.
+    AccessDenied,
+    /// The account asks too often.
+    Throttled,
+    /// Glacier is down, slow or unreachable; another attempt may succeed.
+    Unavailable,
+    /// TLS with Glacier failed; another attempt would fail likewise.
+    TlsFailed,
+    /// There are no valid credentials to sign with; nothing was sent.
+    CredentialsUnavailable,
+    /// The session token has expired; fresh credentials may help.
+    CredentialsExpired,
+    /// The signature's date is too far from Glacier's clock.
+    ClockSkewed,
+    /// Glacier rejects the credentials or the signature.
+    CredentialsRejected,
+    /// The account has no Glacier storage and cannot get any (`NoLongerSupportedException`).
+    ClosedToAccount,
+    /// What came back is not an answer of Glacier's: garbage, a redirect, or above the size limit.
+    Malformed,
+    /// The description is about another job or vault.
+    WrongJob,
+    /// A permanent refusal that DescribeJob is not documented to give.
+    Unexpected,
+}
+
+impl UpstreamError {
+    /// An error without an HTTP answer.
+    pub fn new(kind: UpstreamErrorKind, sent: bool, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            sent,
+            retry_after: None,
+            http_status: None,
+            glacier_code: None,
+            request_id: None,
+        }
+    }
+}
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.detail)
+    }
+}
