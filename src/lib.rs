@@ -1,7 +1,11 @@
-//! placeholder: the map is written when the house stands
+//! A gRPC gateway in front of Amazon S3 Glacier's `DescribeJob`.
+
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod clock;
+pub mod describe;
+pub mod freshness;
 pub mod job;
 pub mod proto;
 pub mod upstream;

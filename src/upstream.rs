@@ -22,9 +22,10 @@ pub type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Described, UpstreamError
 pub struct Described {
     /// The description, every member of it.
     pub job: GlacierJobDescription,
-    /// When the request that brought this answer was sent. Glacier's knowledge is at least as new as this, so an age
-    /// counted from here never flatters (RFC 9111 §4.2.3 counts the same way).
-    pub asked_at: Moment,
+    /// When the request that brought this answer was sent. It orders answers: of two, the one asked for later is newer.
+    pub asked_at: Instant,
+    /// When Glacier gave this answer: the moment at which the head of its response arrived. Ages count from here.
+    pub observed_at: Moment,
     /// `x-amzn-RequestId`.
     pub request_id: Option<String>,
 }
@@ -70,6 +71,8 @@ pub enum UpstreamErrorKind {
     TlsFailed,
     /// There are no valid credentials to sign with; nothing was sent.
     CredentialsUnavailable,
+    /// This replica has as many requests to Glacier under way and waiting as it allows itself; nothing was sent.
+    Overloaded,
     /// The session token has expired; fresh credentials may help.
     CredentialsExpired,
     /// The signature's date is too far from Glacier's clock.

@@ -1,0 +1,168 @@
+//! What is known about one job: the last thing Glacier said, and whether asking failed since.
+//!
+//! A value, not a response: descriptions, "not there" and refusals are cases of the same [`Observation`], and the rule
+//! that knowledge never goes backwards is the pure function [`Knowledge::after`].
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::time::Instant;
+
+use crate::{
+    clock::Moment,
+    freshness::{self, FreshnessSettings, JobState, Lifetime},
+    job::{GUARANTEED_LIFE_AFTER_COMPLETION, JobFacts},
+    proto::v1::{DescribeJobResponse, GlacierJobDescription},
+    upstream::UpstreamError,
+};
+
+/// How long "it was here and it is gone" is remembered, so that a late caller still hears `JOB_EXPIRED`.
+const END_REMEMBERED: Duration = Duration::from_hours(24);
+
+/// A description, ready to be given.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// The encoded `DescribeJobResponse`.
+    pub response: Bytes,
+    /// What policy needs of it.
+    pub facts: JobFacts,
+    /// The facts, judged when they were observed.
+    pub state: JobState,
+}
+
+impl Description {
+    /// Encodes the answer once, for all who will get it.
+    pub fn new(job: GlacierJobDescription, observed: SystemTime) -> Self {
+        let facts = JobFacts::of(&job);
+        let state = freshness::state(&facts, observed);
+        let expire_time = match state {
+            JobState::Final { completion } => Some((completion + GUARANTEED_LIFE_AFTER_COMPLETION).into()),
+            JobState::InProgress | JobState::Doubtful => None,
+        };
+        let response = DescribeJobResponse { job: Some(job), observe_time: Some(observed.into()), expire_time };
+        Self { response: response.encode_to_vec().into(), facts, state }
+    }
+}
+
+/// What Glacier said.
+#[derive(Debug, Clone)]
+pub enum Finding {
+    /// A description.
+    Described(Description),
+    /// No such job, or no such vault.
+    Absent(Arc<UpstreamError>),
+    /// The gateway's role may not ask.
+    Denied(Arc<UpstreamError>),
+}
+
+/// What Glacier said, and when.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    /// What it said.
+    pub finding: Finding,
+    /// When it was asked; orders observations.
+    pub asked_at: Instant,
+    /// When it answered; ages count from here.
+    pub observed_at: Moment,
+}
+
+/// An observation with the lifetime that policy gave it.
+#[derive(Debug, Clone)]
+pub struct Learnt {
+    /// What Glacier said, and when.
+    pub observation: Observation,
+    /// How long that is good for.
+    pub lifetime: Lifetime,
+}
+
+impl Learnt {
+    /// The age at `now`.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.observation.observed_at.instant)
+    }
+}
+
+/// A fetch that brought nothing.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Why.
+    pub error: Arc<UpstreamError>,
+    /// When the fetch ended.
+    pub at: Instant,
+}
+
+/// All that is known about one job.
+#[derive(Debug, Clone, Default)]
+pub struct Knowledge {
+    /// The last thing that Glacier said.
+    pub learnt: Option<Learnt>,
+    /// The last failure, if nothing was learnt since.
+    pub failure: Option<Failure>,
+    /// When the job completed, once we have seen that it did; outlives the description.
+    pub completion: Option<SystemTime>,
+}
+
+/// Why an observation was not taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejected {
+    /// We know something newer.
+    Older,
+    /// It says of a job which we saw complete that it has not.
+    Backwards,
+}
+
+impl Knowledge {
+    /// What is known once `observation` is taken in; or why it is not.
+    pub fn after(&self, observation: Observation, random: f64, settings: &FreshnessSettings) -> Result<Self, Rejected> {
+        if self.learnt.as_ref().is_some_and(|known| known.observation.asked_at > observation.asked_at) {
+            return Err(Rejected::Older);
+        }
+        let (lifetime, completion) = match &observation.finding {
+            Finding::Described(description) => {
+                if self.completion.is_some() && !freshness::says_ended(&description.facts) {
+                    return Err(Rejected::Backwards);
+                }
+                let observed = observation.observed_at.wall;
+                let lifetime = Lifetime::of_description(&description.facts, observed, random, settings);
+                match description.state {
+                    JobState::Final { completion } => (lifetime, Some(completion)),
+                    JobState::InProgress | JobState::Doubtful => (lifetime, self.completion),
+                }
+            }
+            Finding::Absent(_) => (Lifetime::of_absence(settings), self.completion),
+            Finding::Denied(_) => (Lifetime::of_denial(settings), self.completion),
+        };
+        Ok(Self { learnt: Some(Learnt { observation, lifetime }), failure: None, completion })
+    }
+
+    /// What is known once a fetch has failed: the same, and that it failed.
+    #[must_use]
+    pub fn after_failure(&self, failure: Failure) -> Self {
+        Self { failure: Some(failure), ..self.clone() }
+    }
+
+    /// The failure that still holds back another fetch at `now`.
+    pub fn cooling(&self, now: Instant, settings: &FreshnessSettings) -> Option<&Failure> {
+        self.failure.as_ref().filter(|f| now.saturating_duration_since(f.at) < settings.cooldown)
+    }
+
+    /// How long from `now` any of this can still matter: the hard end of life in the store.
+    pub fn worth_keeping(&self, now: Instant, settings: &FreshnessSettings) -> Duration {
+        let learnt = self.learnt.as_ref().map_or(Duration::ZERO, |l| l.lifetime.usable.saturating_sub(l.age(now)));
+        let failure = if self.failure.is_some() { settings.cooldown } else { Duration::ZERO };
+        let end = if self.completion.is_some() { END_REMEMBERED } else { Duration::ZERO };
+        learnt.max(failure).max(end)
+    }
+
+    /// Bytes that this holds on the heap, roughly.
+    pub fn heap_size(&self) -> usize {
+        match self.learnt.as_ref().map(|l| &l.observation.finding) {
+            Some(Finding::Described(description)) => description.response.len(),
+            Some(Finding::Absent(_) | Finding::Denied(_)) | None => 0,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The use case: what do we know about this job, is it fresh enough, and who is already asking?
+//!
+//! Fresh knowledge answers at once. Otherwise the caller joins, or starts, *the one fetch* for the job and waits for it
+//! under its own deadline. A fetch is a detached task with a budget of its own ([`flights`]): no caller can cancel it,
+//! shorten it or be charged for it. What it learns is stored before anybody hears of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    cache::{Finding, JobCache, Knowledge, Learnt},
+    clock::{Clock, Moment},
+    freshness::Usability,
+    job::JobKey,
+    upstream::{JobSource, UpstreamError},
+};
+
+mod answer;
+mod flights;
+mod limiter;
+
+pub use answer::{Answer, CacheStatus, DescribeError, Forwarded, Reply, StaleBecause};
+use flights::{Flights, Joined};
+pub use limiter::FetchLimits;
+
+/// Settings of the use case.
+#[derive(Debug, Clone)]
+pub struct DescribeSettings {
+    /// How long one fetch may take, all attempts included. Callers' deadlines neither shorten nor lengthen it.
+    pub fetch_budget: Duration,
+    /// How many fetches there may be at once.
+    pub limits: FetchLimits,
+}
+
+impl Default for DescribeSettings {
+    fn default() -> Self {
+        // Below the 10 s that a caller may wait, so that a waiter hears why Glacier did not answer.
+        Self { fetch_budget: Duration::from_secs(8), limits: FetchLimits::default() }
+    }
+}
+
+/// Answers what is known about jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct Describer {
+    cache: JobCache,
+    flights: Arc<Flights>,
+    clock: Clock,
+}
+
+impl Describer {
+    /// A use case that asks `source` and remembers in `cache`.
+    pub fn new(source: Arc<dyn JobSource>, cache: JobCache, clock: Clock, settings: &DescribeSettings) -> Self {
+        let flights = Arc::new(Flights::new(source, cache.clone(), clock.clone(), settings));
+        Self { cache, flights, clock }
+    }
+
+    /// Describes a job to a caller who waits until `deadline` and accepts an answer of at most `max_age`; `None` leaves
+    /// that to policy, and values below the floor are raised to it.
+    pub async fn describe(&self, key: &JobKey, max_age: Option<Duration>, deadline: Instant) -> Reply {
+        let max_age = max_age.map(|age| age.max(self.cache.settings().max_age_floor));
+        let reason = match self.look_up(key, max_age) {
+            LookUp::Settled(reply) => return reply,
+            LookUp::Ask(reason) => reason,
+        };
+        // Knowledge may have arrived since we looked; looking again under the flights' lock makes "at most one fetch per
+        // key" exact.
+        let settled = || match self.look_up(key, max_age) {
+            LookUp::Settled(reply) => Some(reply),
+            LookUp::Ask(_) => None,
+        };
+        let (mut flight, collapsed) = match self.flights.join_or_start(key, settled) {
+            Joined::Settled(reply) => return reply,
+            Joined::Started(flight) => (flight, false),
+            Joined::Already(flight) => (flight, true),
+        };
+        let landed = match tokio::time::timeout_at(deadline, flight.landed()).await {
+            Ok(Some(landed)) => landed,
+            Ok(None) => return Reply::error(DescribeError::FetchPanicked, CacheStatus::unstored(reason, collapsed)),
+            Err(_) => return self.past_deadline(key, max_age, CacheStatus::unstored(reason, collapsed)),
+        };
+        match landed {
+            Ok(knowledge) => self.forwarded(&knowledge, reason, collapsed),
+            Err(error) => self.instead_of(key, max_age, error, CacheStatus::unstored(reason, collapsed)),
+        }
+    }
+
+    /// What the store alone can say.
+    fn look_up(&self, key: &JobKey, max_age: Option<Duration>) -> LookUp {
+        let Some(knowledge) = self.cache.get(key) else { return LookUp::Ask(Forwarded::Miss) };
+        let now = self.clock.now();
+        let usability = knowledge.learnt.as_ref().map(|l| l.lifetime.judge(l.age(now.instant), max_age));
+        let reason = match (usability, &knowledge.learnt) {
+            (Some(Usability::Fresh { ttl }), Some(learnt)) => {
+                return LookUp::Settled(reply(&knowledge, learnt, now, CacheStatus::Hit { ttl }));
+            }
+            (Some(Usability::TooOldForCaller), _) => Forwarded::Request,
+            (Some(Usability::Stale { .. }), _) => Forwarded::Stale,
+            (Some(Usability::Fresh { .. } | Usability::Unusable) | None, _) => Forwarded::Miss,
+        };
+        match knowledge.cooling(now.instant, self.cache.settings()) {
+            Some(failure) => {
+                let error = Arc::clone(&failure.error);
+                LookUp::Settled(stale_or_error(&knowledge, now, max_age, error, CacheStatus::Cooldown))
+            }
+            None => LookUp::Ask(reason),
+        }
+    }
+
+    /// The answer that a fetch brought.
+    fn forwarded(&self, knowledge: &Knowledge, reason: Forwarded, collapsed: bool) -> Reply {
+        let status = CacheStatus::Forwarded { reason, collapsed, stored: true };
+        match &knowledge.learnt {
+            Some(learnt) => reply(knowledge, learnt, self.clock.now(), status),
+            // A fetch that landed well has stored something; this is unreachable, and says so without a panic.
+            None => Reply::error(DescribeError::FetchPanicked, status),
+        }
+    }
+
+    /// The fetch failed: something stale, or the error.
+    fn instead_of(
+        &self,
+        key: &JobKey,
+        max_age: Option<Duration>,
+        error: Arc<UpstreamError>,
+        status: CacheStatus,
+    ) -> Reply {
+        match self.cache.get(key) {
+            Some(knowledge) => stale_or_error(&knowledge, self.clock.now(), max_age, error, status),
+            None => Reply::error(DescribeError::Upstream(error), status),
+        }
+    }
+
+    /// The caller's time is up: something stale is better than nothing.
+    fn past_deadline(&self, key: &JobKey, max_age: Option<Duration>, status: CacheStatus) -> Reply {
+        self.cache
+            .get(key)
+            .and_then(|knowledge| stale(&knowledge, self.clock.now(), max_age, StaleBecause::Deadline))
+            .unwrap_or_else(|| Reply::error(DescribeError::DeadlineExceeded, status))
+    }
+}
+
+enum LookUp {
+    Settled(Reply),
+    Ask(Forwarded),
+}
+
+/// Gives what was learnt, whatever kind of knowledge it is.
+fn reply(knowledge: &Knowledge, learnt: &Learnt, now: Moment, status: CacheStatus) -> Reply {
+    let age = learnt.age(now.instant);
+    let result = match &learnt.observation.finding {
+        Finding::Described(description) => Ok(Answer { response: description.response.clone(), age }),
+        Finding::Absent(error) => Err(DescribeError::absent(error, knowledge.completion)),
+        Finding::Denied(error) => Err(DescribeError::Upstream(Arc::clone(error))),
+    };
+    Reply { result, status }
+}
+
+/// Something stale in place of an error, where policy and the caller allow it.
+fn stale_or_error(
+    knowledge: &Knowledge,
+    now: Moment,
+    max_age: Option<Duration>,
+    error: Arc<UpstreamError>,
+    status: CacheStatus,
+) -> Reply {
+    if error.kind.may_hide_behind_stale()
+        && let Some(reply) = stale(knowledge, now, max_age, StaleBecause::Error)
+    {
+        return reply;
+    }
+    Reply::error(DescribeError::Upstream(error), status)
+}
+
+fn stale(knowledge: &Knowledge, now: Moment, max_age: Option<Duration>, because: StaleBecause) -> Option<Reply> {
+    let learnt = knowledge.learnt.as_ref()?;
+    let status = match learnt.lifetime.judge(learnt.age(now.instant), max_age) {
+        Usability::Stale { since } => CacheStatus::Stale { since, because },
+        // What was learnt became fresh while this caller waited for something else.
+        Usability::Fresh { ttl } => CacheStatus::Hit { ttl },
+        Usability::TooOldForCaller | Usability::Unusable => return None,
+    };
+    Some(reply(knowledge, learnt, now, status))
+}

@@ -1,0 +1,122 @@
+//! What the use case says: an answer or an error, and how the cache came by it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+
+use crate::upstream::{UpstreamError, UpstreamErrorKind};
+
+/// The outcome of one call of the use case.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The answer or the error.
+    pub result: Result<Answer, DescribeError>,
+    /// How the cache came by it.
+    pub status: CacheStatus,
+}
+
+/// A description, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The encoded `DescribeJobResponse`.
+    pub response: Bytes,
+    /// How long ago Glacier gave it.
+    pub age: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DescribeError {
+    /// Glacier said so, or could not be asked.
+    #[error("{0}")]
+    Upstream(Arc<UpstreamError>),
+    /// Glacier knows the job no more, and this replica saw it complete.
+    #[error("the job completed and Glacier has forgotten it")]
+    Expired {
+        /// When it completed.
+        completion: SystemTime,
+        /// Glacier's answer.
+        error: Arc<UpstreamError>,
+    },
+    /// The caller's deadline passed first.
+    #[error("the deadline passed before Glacier answered")]
+    DeadlineExceeded,
+    /// A bug: the fetch panicked.
+    #[error("the fetch panicked")]
+    FetchPanicked,
+}
+
+impl DescribeError {
+    pub(super) fn absent(error: &Arc<UpstreamError>, completion: Option<SystemTime>) -> Self {
+        match (error.kind, completion) {
+            (UpstreamErrorKind::JobNotFound, Some(completion)) => {
+                Self::Expired { completion, error: Arc::clone(error) }
+            }
+            _ => Self::Upstream(Arc::clone(error)),
+        }
+    }
+}
+
+impl Reply {
+    pub(super) fn error(error: DescribeError, status: CacheStatus) -> Self {
+        Self { result: Err(error), status }
+    }
+}
+
+/// How the cache came by an outcome: RFC 9211 in types. A closed vocabulary for the `cache-status` header, the logs and
+/// the tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheStatus {
+    /// From memory, fresh.
+    Hit {
+        /// What is left of its freshness.
+        ttl: Duration,
+    },
+    /// Glacier was asked.
+    Forwarded {
+        /// Why memory did not do.
+        reason: Forwarded,
+        /// Whether somebody else's fetch was joined.
+        collapsed: bool,
+        /// Whether something was learnt.
+        stored: bool,
+    },
+    /// From memory, no longer fresh, because Glacier gave nothing better in time.
+    Stale {
+        /// How long it has not been fresh.
+        since: Duration,
+        /// What went wrong.
+        because: StaleBecause,
+    },
+    /// A fetch failed a moment ago; its error is given without asking again.
+    Cooldown,
+}
+
+/// Why memory did not do: RFC 9211's `fwd` values that occur here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// Nothing usable was known.
+    Miss,
+    /// What was known is no longer fresh.
+    Stale,
+    /// What was known is fresh by policy and older than the caller's `max_age`.
+    Request,
+}
+
+/// Why something stale was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StaleBecause {
+    /// The fetch failed.
+    Error,
+    /// The caller's deadline passed during the fetch.
+    Deadline,
+}
+
+impl CacheStatus {
+    pub(super) fn unstored(reason: Forwarded, collapsed: bool) -> Self {
+        Self::Forwarded { reason, collapsed, stored: false }
+    }
+}

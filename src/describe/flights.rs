@@ -1,0 +1,241 @@
+//! Fetches under way, at most one per job.
+//!
+//! A fetch runs in a task of its own and tells all who wait through a watch channel. Waiters come and go without touching
+//! it. moka's own coalescing is not used: there the fetch lives inside the first caller's future and dies with it.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::limiter::Limiter;
+use crate::{
+    cache::{Failure, Finding, JobCache, Knowledge, Observation, Rejected},
+    clock::Clock,
+    job::JobKey,
+    upstream::{Described, JobSource, UpstreamError, UpstreamErrorKind},
+};
+
+/// What a fetch brought: knowledge, already stored, or the failure.
+pub(super) type Landed = Result<Arc<Knowledge>, Arc<UpstreamError>>;
+
+/// The fetches under way.
+pub(super) struct Flights {
+    source: Arc<dyn JobSource>,
+    cache: JobCache,
+    clock: Clock,
+    limiter: Limiter,
+    budget: Duration,
+    under_way: Mutex<HashMap<JobKey, watch::Receiver<Option<Landed>>>>,
+}
+
+/// A waiter's end of a fetch.
+pub(super) struct Flight(watch::Receiver<Option<Landed>>);
+
+/// What became of the wish to fetch.
+pub(super) enum Joined<S> {
+    /// There is no need any more.
+    Settled(S),
+    /// A fetch was started.
+    Started(Flight),
+    /// Somebody had started one.
+    Already(Flight),
+}
+
+impl Flight {
+    /// Waits for the fetch to end. `None` if it panicked.
+    pub(super) async fn landed(&mut self) -> Option<Landed> {
+        self.0.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone())
+    }
+}
+
+impl Flights {
+    pub(super) fn new(
+        source: Arc<dyn JobSource>,
+        cache: JobCache,
+        clock: Clock,
+        settings: &super::DescribeSettings,
+    ) -> Self {
+        let limiter = Limiter::new(&settings.limits);
+        Self { source, cache, clock, limiter, budget: settings.fetch_budget, under_way: Mutex::default() }
+    }
+
+    /// Joins the fetch for `key`, or starts it, unless `settled` finds that there is no need: it is asked once nobody
+    /// else can start or end a fetch.
+    pub(super) fn join_or_start<S>(self: &Arc<Self>, key: &JobKey, settled: impl FnOnce() -> Option<S>) -> Joined<S> {
+        let mut under_way = self.lock();
+        let vacant = match under_way.entry(key.clone()) {
+            Entry::Occupied(flight) => return Joined::Already(Flight(flight.get().clone())),
+            Entry::Vacant(vacant) => vacant,
+        };
+        if let Some(settled) = settled() {
+            return Joined::Settled(settled);
+        }
+        let (tell, told) = watch::channel(None);
+        vacant.insert(told.clone());
+        let landing = Landing { flights: Arc::clone(self), key: key.clone() };
+        tokio::spawn(async move {
+            let landed = landing.flights.fetch(&landing.key).await;
+            // First off the list, then told: whoever hears of the end and asks again starts a new fetch. What was learnt
+            // is in the cache already.
+            drop(landing);
+            tell.send_replace(Some(landed));
+        });
+        Joined::Started(Flight(told))
+    }
+
+    async fn fetch(&self, key: &JobKey) -> Landed {
+        let started = self.clock.now().instant;
+        let error = match self.ask(key, started + self.budget).await {
+            Ok(described) => match self.learn(key, described) {
+                Ok(knowledge) => return Ok(knowledge),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        let now = self.clock.now();
+        log_failure(key, &error, now.instant.saturating_duration_since(started));
+        let error = Arc::new(error);
+        let finding = match error.kind.verdict() {
+            Verdict::Absent => Finding::Absent(Arc::clone(&error)),
+            Verdict::Denied => Finding::Denied(Arc::clone(&error)),
+            Verdict::Failure => {
+                self.cache.observe_failure(key, Failure { error: Arc::clone(&error), at: now.instant });
+                return Err(error);
+            }
+        };
+        Ok(self.cache.observe(key, Observation { finding, asked_at: started, observed_at: now }).0)
+    }
+
+    async fn ask(&self, key: &JobKey, until: Instant) -> Result<Described, UpstreamError> {
+        let _place = self
+            .limiter
+            .enter()
+            .await
+            .map_err(|full| UpstreamError::new(UpstreamErrorKind::Overloaded, false, full.to_string()))?;
+        self.source.describe_job(key.clone(), until).await
+    }
+
+    fn learn(&self, key: &JobKey, described: Described) -> Result<Arc<Knowledge>, UpstreamError> {
+        let Described { job, asked_at, observed_at, request_id } = described;
+        let description = crate::cache::Description::new(job, observed_at.wall);
+        let observation = Observation { finding: Finding::Described(description), asked_at, observed_at };
+        match self.cache.observe(key, observation) {
+            // Something newer is known already, so it answers better than what was fetched.
+            (knowledge, None | Some(Rejected::Older)) => Ok(knowledge),
+            (_, Some(Rejected::Backwards)) => Err(UpstreamError {
+                request_id,
+                ..UpstreamError::new(
+                    UpstreamErrorKind::Unavailable,
+                    true,
+                    "glacier described a completed job as not completed",
+                )
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, watch::Receiver<Option<Landed>>>> {
+        // The map is whole between any two statements, so a panic elsewhere does not spoil it.
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a fetch off the list when it ends, by a panic too.
+struct Landing {
+    flights: Arc<Flights>,
+    key: JobKey,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.flights.lock().remove(&self.key);
+    }
+}
+
+/// What an upstream error is to the cache.
+enum Verdict {
+    /// Knowledge: it is not there.
+    Absent,
+    /// Knowledge: we may not ask.
+    Denied,
+    /// Nothing was learnt.
+    Failure,
+}
+
+impl UpstreamErrorKind {
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::JobNotFound | Self::VaultNotFound => Verdict::Absent,
+            Self::AccessDenied => Verdict::Denied,
+            Self::InvalidParameter
+            | Self::Throttled
+            | Self::Unavailable
+            | Self::TlsFailed
+            | Self::CredentialsUnavailable
+            | Self::Overloaded
+            | Self::CredentialsExpired
+            | Self::ClockSkewed
+            | Self::CredentialsRejected
+            | Self::ClosedToAccount
+            | Self::Malformed
+            | Self::WrongJob
+            | Self::Unexpected => Verdict::Failure,
+        }
+    }
+
+    /// Whether something stale may be given in place of this error: only where Glacier could not be asked, or had no time.
+    /// An answer of Glacier's, or one that makes no sense, is never hidden.
+    pub(super) fn may_hide_behind_stale(self) -> bool {
+        match self {
+            Self::Throttled | Self::Unavailable | Self::TlsFailed | Self::CredentialsUnavailable | Self::Overloaded => {
+                true
+            }
+            Self::InvalidParameter
+            | Self::JobNotFound
+            | Self::VaultNotFound
+            | Self::AccessDenied
+            | Self::CredentialsExpired
+            | Self::ClockSkewed
+            | Self::CredentialsRejected
+            | Self::ClosedToAccount
+            | Self::Malformed
+            | Self::WrongJob
+            | Self::Unexpected => false,
+        }
+    }
+}
+
+/// Once per failed fetch, here, whoever waits for it. "Not there" is an answer, not trouble.
+fn log_failure(key: &JobKey, error: &UpstreamError, elapsed: Duration) {
+    let elapsed_ms = elapsed.as_millis();
+    let UpstreamError { kind, detail, sent, retry_after: _, http_status, glacier_code, request_id } = error;
+    let (code, aws_request_id) = (glacier_code.as_deref(), request_id.as_deref());
+    match error.kind.verdict() {
+        Verdict::Absent => {
+            tracing::debug!(
+                job = key.as_str(),
+                ?kind,
+                code,
+                aws_request_id,
+                elapsed_ms,
+                "glacier does not know the job"
+            );
+        }
+        Verdict::Denied | Verdict::Failure => {
+            tracing::warn!(
+                job = key.as_str(),
+                ?kind,
+                detail,
+                sent,
+                http_status,
+                code,
+                aws_request_id,
+                elapsed_ms,
+                "the fetch from glacier failed"
+            );
+        }
+    }
+}
