@@ -6,6 +6,7 @@ pub mod cache;
 pub mod clock;
 pub mod describe;
 pub mod freshness;
+pub mod glacier;
 pub mod job;
 pub mod proto;
 pub mod upstream;

@@ -1,0 +1,248 @@
+//! Amazon S3 Glacier over REST: the [`JobSource`] that really asks.
+//!
+//! One question is one signed `GET`. [`GlacierClient`] owns the connections and the limits on time and size; what to
+//! send, how to sign it and what an answer means are pure functions in the modules below. Nothing here repeats upstream
+//! text: errors are in our own words.
+//!
+//! ```text
+//! credentials ─▶ request ─▶ signing ─▶ (send) ─▶ response ─▶ description
+//!                                        │           └─────▶ error        Glacier refused
+//!                                        └─────────────────▶ transport    no answer at all
+//! ```
+
+mod credentials;
+mod endpoint;
+mod error;
+mod request;
+mod response;
+mod signing;
+mod transport;
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use http::{HeaderMap, StatusCode};
+use reqwest::{Client, Method, Request, Response, Url, redirect, retry, tls};
+use tokio::time::{Instant, timeout_at};
+
+pub use self::{
+    credentials::{CredentialsHolder, CredentialsUnavailable},
+    endpoint::{Endpoint, EndpointError},
+};
+use self::{response::Answer, transport::Phase};
+use crate::{
+    clock::{Clock, Moment},
+    job::JobKey,
+    upstream::{Described, Fetch, JobSource, UpstreamError, UpstreamErrorKind as Kind},
+};
+
+/// A connection inside a region takes milliseconds, one around the world a third of a second; 1.5 s survives one lost
+/// SYN (sent again after 1 s) and leaves room for a second attempt in a fetch.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Glacier answers DescribeJob in tens of milliseconds; two attempts of 3 s fit the whole fetch's 8 s.
+pub const DEFAULT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A description has 1 to 4 KiB, with every member at its documented limit some tens.
+pub const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
+/// Shorter than the idle timeout of any load balancer in front of Glacier, so that seldom a connection is used that the
+/// other side has just closed.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// As many as there are fetches in flight: none is closed only to be opened again.
+pub const DEFAULT_MAX_IDLE_PER_HOST: usize = 64;
+
+/// Error bodies hold a few hundred bytes. One this small is read to its end, so that the connection can be used again;
+/// a larger one is cut, and status and headers decide.
+const ERROR_BODY_LIMIT: usize = 64 * 1024;
+/// Notices a peer that vanished while a connection idled.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+/// More header lines than any front end of AWS's sends.
+const MAX_HEADERS: usize = 100;
+const USER_AGENT: &str = concat!("glacier-gateway/", env!("CARGO_PKG_VERSION"));
+
+/// How to reach Glacier, and how long and how much to accept from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GlacierSettings {
+    /// Where Glacier answers, and the region that signatures name.
+    pub endpoint: Endpoint,
+    /// The most time for name, TCP and TLS together. [`DEFAULT_CONNECT_TIMEOUT`].
+    pub connect_timeout: Duration,
+    /// The most time for one attempt: connecting, headers and body together. [`DEFAULT_ATTEMPT_TIMEOUT`].
+    pub attempt_timeout: Duration,
+    /// The largest description accepted, in bytes. [`DEFAULT_BODY_LIMIT`].
+    pub body_limit: usize,
+    /// How long a connection may idle before it is closed. [`DEFAULT_IDLE_TIMEOUT`].
+    pub idle_timeout: Duration,
+    /// How many idle connections are kept. [`DEFAULT_MAX_IDLE_PER_HOST`].
+    pub max_idle_per_host: usize,
+}
+
+impl GlacierSettings {
+    /// The defaults, at this endpoint.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
+            body_limit: DEFAULT_BODY_LIMIT,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            max_idle_per_host: DEFAULT_MAX_IDLE_PER_HOST,
+        }
+    }
+}
+
+/// Why the client could not be built: as a rule, no CA certificates are installed.
+#[derive(Debug, thiserror::Error)]
+#[error("the https client for Glacier cannot be set up")]
+pub struct GlacierSetupError(#[source] reqwest::Error);
+
+/// Asks Glacier. Cheap to clone; clones share connections and credentials.
+#[derive(Debug, Clone)]
+pub struct GlacierClient {
+    http: Client,
+    settings: GlacierSettings,
+    credentials: CredentialsHolder,
+    clock: Clock,
+}
+
+impl GlacierClient {
+    /// Builds the HTTP client; connects to nothing.
+    pub fn new(
+        settings: GlacierSettings,
+        credentials: CredentialsHolder,
+        clock: Clock,
+    ) -> Result<Self, GlacierSetupError> {
+        let http = http_client(&settings).map_err(GlacierSetupError)?;
+        Ok(Self { http, settings, credentials, clock })
+    }
+
+    async fn describe(&self, key: &JobKey, until: Instant) -> Result<Described, UpstreamError> {
+        let credentials = self.credentials(until).await?;
+        self.attempt(key, &credentials, until).await
+    }
+
+    /// Valid credentials, if there are any before `until`.
+    async fn credentials(&self, until: Instant) -> Result<Credentials, UpstreamError> {
+        let unavailable = |why: String| UpstreamError::new(Kind::CredentialsUnavailable, false, why);
+        match timeout_at(until, self.credentials.current(self.clock.now().wall)).await {
+            Ok(outcome) => outcome.map_err(|e| unavailable(e.to_string())),
+            Err(_elapsed) => Err(unavailable("no credentials in time".to_owned())),
+        }
+    }
+
+    /// One request, freshly signed, and its answer. Ends at `until`, or after the attempt's own time if that is sooner.
+    async fn attempt(
+        &self,
+        key: &JobKey,
+        credentials: &Credentials,
+        until: Instant,
+    ) -> Result<Described, UpstreamError> {
+        let asked_at = self.clock.now();
+        let left = until.saturating_duration_since(asked_at.instant);
+        if left.is_zero() {
+            return Err(UpstreamError::new(Kind::Unavailable, false, "no time left for an attempt"));
+        }
+        let allowed = left.min(self.settings.attempt_timeout);
+        let request = self.signed_request(key, credentials, asked_at)?;
+        let exchange = self.exchange(request, key, asked_at.instant);
+        timeout_at(asked_at.instant + allowed, exchange).await.unwrap_or_else(|_| {
+            Err(UpstreamError::new(Kind::Unavailable, true, format!("no answer within {allowed:?}")))
+        })
+    }
+
+    fn signed_request(&self, key: &JobKey, credentials: &Credentials, at: Moment) -> Result<Request, UpstreamError> {
+        let endpoint = &self.settings.endpoint;
+        let unsigned = request::describe_job(endpoint, key);
+        let signature = signing::headers(&unsigned, credentials, endpoint.region(), at.wall)
+            .map_err(|e| UpstreamError::new(Kind::CredentialsUnavailable, false, e.to_string()))?;
+        let not_a_request = || UpstreamError::new(Kind::Unexpected, false, "the request is not a legal one");
+        let mut request = Request::new(Method::GET, Url::parse(&unsigned.url).map_err(|_| not_a_request())?);
+        request.headers_mut().extend(unsigned.header_map().ok_or_else(not_a_request)?);
+        request.headers_mut().extend(signature);
+        Ok(request)
+    }
+
+    /// Sends, reads the answer within the limits, and interprets it.
+    async fn exchange(&self, request: Request, key: &JobKey, asked_at: Instant) -> Result<Described, UpstreamError> {
+        let mut response = self.http.execute(request).await.map_err(|e| self.transport_failure(&e, Phase::Head))?;
+        let observed_at = self.clock.now();
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        let body = self.body(response, status, &headers).await?;
+        let answer = Answer { status, headers: &headers, body: &body };
+        let job = response::interpret(&answer, key)?;
+        Ok(Described { job, asked_at, observed_at, request_id: error::request_id(&headers) })
+    }
+
+    /// The body chunk by chunk, and not a chunk beyond the limit.
+    async fn body(
+        &self,
+        mut response: Response,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<Vec<u8>, UpstreamError> {
+        let about = |error: UpstreamError| UpstreamError {
+            http_status: Some(status.as_u16()),
+            request_id: error::request_id(headers),
+            ..error
+        };
+        let limit = if status.is_success() { self.settings.body_limit } else { ERROR_BODY_LIMIT };
+        let too_large =
+            || about(UpstreamError::new(Kind::Malformed, true, format!("the answer is larger than {limit} bytes")));
+        let declared = response.content_length().unwrap_or_default();
+        if status.is_success() && declared > limit as u64 {
+            return Err(too_large());
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| about(self.transport_failure(&e, Phase::Body)))? {
+            if body.len() + chunk.len() > limit {
+                // What follows is not read: dropping the response closes the connection.
+                return if status.is_success() { Err(too_large()) } else { Ok(body) };
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn transport_failure(&self, error: &reqwest::Error, phase: Phase) -> UpstreamError {
+        transport::classify(error, phase, self.settings.connect_timeout)
+    }
+}
+
+impl JobSource for GlacierClient {
+    fn describe_job(&self, key: JobKey, until: Instant) -> Fetch<'_> {
+        Box::pin(async move { self.describe(&key, until).await })
+    }
+}
+
+/// Says everything that matters: the library's defaults follow redirects, obey proxy variables and know no timeouts.
+fn http_client(settings: &GlacierSettings) -> Result<Client, reqwest::Error> {
+    Client::builder()
+        .user_agent(USER_AGENT)
+        .https_only(settings.endpoint.is_https())
+        .tls_version_min(tls::Version::TLS_1_2)
+        .tls_sni(true)
+        .tls_sslkeylogfile(false)
+        .http1_only()
+        .http1_max_headers(MAX_HEADERS)
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .retry(retry::never())
+        .no_proxy()
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
+        .no_hickory_dns()
+        .connect_timeout(settings.connect_timeout)
+        // A second net: the attempt's own timeout, which knows the fetch's end too, comes first.
+        .timeout(settings.attempt_timeout.saturating_add(Duration::from_secs(1)))
+        .pool_idle_timeout(settings.idle_timeout)
+        .pool_max_idle_per_host(settings.max_idle_per_host)
+        .tcp_nodelay(true)
+        .tcp_keepalive(TCP_KEEPALIVE)
+        // Would write every byte, the signature's too, to the log.
+        .connection_verbose(false)
+        .build()
+}
+
+#[cfg(test)]
+mod tests;
