@@ -5,6 +5,8 @@
 pub mod cache;
 pub mod clock;
 pub mod describe;
+#[cfg(feature = "emulator")]
+pub mod emulator;
 pub mod freshness;
 pub mod glacier;
 pub mod job;
