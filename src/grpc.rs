@@ -1,0 +1,77 @@
+//! The gRPC face: turns calls into questions to [`crate::describe`] and outcomes into messages or statuses.
+//!
+//! [`Face::for_caller`] gives the service for one connection: tonic's routes (our job service, health, reflection) inside
+//! the envelope that every call shares ([`call`]).
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tonic::service::Routes;
+
+use crate::{describe::Describer, lifecycle::PhaseWatch, proto};
+
+mod cache_status;
+mod call;
+pub mod client;
+mod codec;
+mod health;
+mod job_service;
+mod status;
+mod timeout;
+
+pub use call::Enveloped;
+
+/// Settings of the gRPC face.
+#[derive(Debug, Clone)]
+pub struct GrpcSettings {
+    /// The longest that one call may take, whatever the caller's `grpc-timeout` says.
+    pub max_call_duration: Duration,
+    /// Whether server reflection is offered.
+    pub reflection: bool,
+    /// Largest request message, in bytes. An honest one has a few hundred.
+    pub max_request_bytes: usize,
+}
+
+impl Default for GrpcSettings {
+    fn default() -> Self {
+        Self { max_call_duration: Duration::from_secs(10), reflection: true, max_request_bytes: 16 * 1024 }
+    }
+}
+
+/// The reflection service could not be built from the embedded descriptors.
+#[derive(Debug, thiserror::Error)]
+#[error("the embedded descriptor sets are unusable: {0}")]
+pub struct DescriptorError(#[from] tonic_reflection::server::Error);
+
+/// All services, before there is a connection. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Face {
+    routes: Routes,
+}
+
+impl Face {
+    /// Wires the services.
+    pub fn new(describer: Describer, phase: &PhaseWatch, settings: &GrpcSettings) -> Result<Self, DescriptorError> {
+        let jobs = job_service::JobService::new(describer, phase.clone(), settings);
+        let mut routes = Routes::new(jobs).add_service(health::service(phase.clone()));
+        if settings.reflection {
+            routes = routes
+                .add_service(reflected().build_v1()?.max_decoding_message_size(settings.max_request_bytes))
+                .add_service(reflected().build_v1alpha()?.max_decoding_message_size(settings.max_request_bytes));
+        }
+        // Without `prepare` axum builds the router anew for every connection.
+        Ok(Self { routes: routes.prepare() })
+    }
+
+    /// The service for one connection.
+    pub fn for_caller(&self, address: SocketAddr) -> Enveloped<Routes> {
+        Enveloped::new(self.routes.clone(), Arc::from(address.to_string()))
+    }
+}
+
+/// Everything that `grpcurl` needs to decode answers, health answers and error details without a proto file.
+fn reflected() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+}

@@ -1,0 +1,212 @@
+//! The envelope that every call shares: request id, deadline, panics, and one log event.
+//!
+//! It sees the HTTP side of a call, so it covers what never reaches a handler (unknown methods, wrong content types) and
+//! what never gets an answer (a caller who goes away).
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use tokio::time::Instant;
+use tonic::{Code, Status, body::Body};
+use tower::Service;
+
+use super::{
+    cache_status::CACHE_STATUS,
+    job_service::SERVICE_NAME,
+    status::{self, CallError},
+    timeout,
+};
+use crate::job::InvalidField;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID_MAX: usize = 64;
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
+
+/// When a call came and how long its caller waits. Handlers find it in the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallTime {
+    pub(super) received: Instant,
+    /// The caller's `grpc-timeout`.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// A service inside the envelope.
+#[derive(Debug, Clone)]
+pub struct Enveloped<S> {
+    inner: S,
+    caller: Arc<str>,
+}
+
+impl<S> Enveloped<S> {
+    /// Puts `inner` into the envelope; `caller` is the peer's address.
+    pub(super) fn new(inner: S, caller: Arc<str>) -> Self {
+        Self { inner, caller }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Enveloped<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let received = Instant::now();
+        let request_id = request_id(request.headers());
+        let event = CallEvent {
+            received,
+            method: request.uri().path().to_owned(),
+            request_id: request_id.clone(),
+            caller: Arc::clone(&self.caller),
+            outcome: None,
+        };
+        let answer = match screen(&request) {
+            Err(refused) => Answering::Refused(refused),
+            Ok(timeout) => {
+                request.extensions_mut().insert(CallTime { received, timeout });
+                // A handler may panic while it builds its future, too.
+                let called = std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
+                called.map_or_else(|_| Answering::Refused(Box::new(panicked())), Answering::Called)
+            }
+        };
+        Box::pin(async move {
+            let mut response = match answer {
+                Answering::Refused(response) => *response,
+                Answering::Called(future) => match AssertUnwindSafe(future).catch_unwind().await {
+                    Ok(Ok(response)) => response,
+                    Err(_) => panicked(),
+                },
+            };
+            response.headers_mut().insert(REQUEST_ID, request_id);
+            event.finish(&response);
+            Ok(response)
+        })
+    }
+}
+
+enum Answering<F> {
+    Refused(Box<Response<Body>>),
+    Called(F),
+}
+
+/// The panic itself is logged by the panic hook, with its place.
+fn panicked() -> Response<Body> {
+    status::of(CallError::Panicked).into_http()
+}
+
+/// The caller's id if it is one that we can repeat safely, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let legal = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=REQUEST_ID_MAX).contains(&bytes.len())
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    headers.get(REQUEST_ID).filter(legal).cloned().unwrap_or_else(|| {
+        let random = format!("{:032x}", fastrand::u128(..));
+        HeaderValue::try_from(random).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    })
+}
+
+/// The caller's timeout, or why this call reaches no handler.
+fn screen<B>(request: &Request<B>) -> Result<Option<Duration>, Box<Response<Body>>> {
+    let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    // What is not a gRPC call gets an HTTP answer ("gRPC over HTTP2" asks for 415).
+    match (request.method(), content_type) {
+        (&Method::POST, Some(value)) if value.starts_with(GRPC_CONTENT_TYPE) => {}
+        (&Method::POST, _) => return Err(Box::new(http_answer(StatusCode::UNSUPPORTED_MEDIA_TYPE))),
+        _ => return Err(Box::new(http_answer(StatusCode::METHOD_NOT_ALLOWED))),
+    }
+    let timeout = request.headers().get(GRPC_TIMEOUT).map(|value| timeout::parse(value.as_bytes())).transpose();
+    timeout.map_err(|error| {
+        let field = InvalidField { field: GRPC_TIMEOUT, description: error.to_string() };
+        Box::new(status::of(CallError::Invalid(vec![field])).into_http())
+    })
+}
+
+fn http_answer(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// Writes the call's one log event when it is dropped, so that a call whose caller went away has one as well.
+struct CallEvent {
+    received: Instant,
+    method: String,
+    request_id: HeaderValue,
+    caller: Arc<str>,
+    outcome: Option<(&'static str, Option<HeaderValue>)>,
+}
+
+impl CallEvent {
+    fn finish(mut self, response: &Response<Body>) {
+        let headers = response.headers();
+        let code = match (response.status(), Status::from_header_map(headers)) {
+            (StatusCode::OK, None) => Code::Ok,
+            (StatusCode::OK, Some(status)) => status.code(),
+            // Not a gRPC call.
+            _ => Code::Unimplemented,
+        };
+        self.outcome = Some((code_name(code), headers.get(CACHE_STATUS).cloned()));
+    }
+}
+
+impl Drop for CallEvent {
+    fn drop(&mut self) {
+        let (code, cache) = self.outcome.take().unwrap_or((code_name(Code::Cancelled), None));
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let duration_ms = millis(self.received.elapsed());
+        let (method, caller) = (self.method.as_str(), &*self.caller);
+        let (request_id, cache) = (text(&self.request_id), cache.as_ref().map(text));
+        if method.strip_prefix('/').is_some_and(|path| path.starts_with(SERVICE_NAME)) {
+            tracing::info!(method, code, cache, duration_ms, request_id, caller, "call");
+        } else {
+            tracing::debug!(method, code, cache, duration_ms, request_id, caller, "call");
+        }
+    }
+}
+
+/// Milliseconds to three places: a log is no stopwatch.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Go's spelling, which dashboards query.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}

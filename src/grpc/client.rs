@@ -1,0 +1,137 @@
+//! A client of our own service, for the `describe` command, the demo and the tests.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use http::uri::InvalidUri;
+use tonic::{
+    Request, Status,
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+
+use super::cache_status::{AGE, CACHE_STATUS};
+use crate::proto::v1::{DescribeJobRequest, DescribeJobResponse, job_service_client::JobServiceClient};
+
+/// Calls `JobService`. Connects when first used, and again when a connection is lost.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: JobServiceClient<Channel>,
+}
+
+/// A target that is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// Not a URI.
+    #[error("not a URI: {0}")]
+    Uri(#[from] InvalidUri),
+    /// A URI that cannot be dialled.
+    #[error("must be http://HOST:PORT")]
+    NotHttp,
+}
+
+/// A good answer.
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// The message.
+    pub response: DescribeJobResponse,
+    /// `cache-status` of the response.
+    pub cache_status: Option<String>,
+    /// `age` of the response, in seconds.
+    pub age: Option<String>,
+}
+
+/// An error status with its details decoded.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Refusal {
+    /// The status code's name, such as `NOT_FOUND`.
+    pub code: String,
+    /// The status message.
+    pub message: String,
+    /// `ErrorInfo.reason`, where there is one.
+    pub reason: Option<String>,
+    /// `ErrorInfo.metadata`.
+    pub metadata: BTreeMap<String, String>,
+    /// `BadRequest` field violations: field and description.
+    pub violations: Vec<(String, String)>,
+    /// `RetryInfo.retry_delay`.
+    pub retry_delay: Option<Duration>,
+    /// `cache-status`.
+    pub cache_status: Option<String>,
+}
+
+impl Client {
+    /// A client of the gateway at `target`, `http://HOST:PORT`. Every connection attempt ends within `connect_timeout`.
+    pub fn new(target: &str, connect_timeout: Duration) -> Result<Self, TargetError> {
+        let uri: http::Uri = target.parse()?;
+        if uri.scheme_str() != Some("http") || uri.host().is_none() {
+            return Err(TargetError::NotHttp);
+        }
+        let channel = Endpoint::from(uri).connect_timeout(connect_timeout).connect_lazy();
+        Ok(Self { inner: JobServiceClient::new(channel) })
+    }
+
+    /// Calls `DescribeJob` and waits at most `timeout`.
+    pub async fn describe_job(&mut self, request: DescribeJobRequest, timeout: Duration) -> Result<Described, Refusal> {
+        let mut request = Request::new(request);
+        request.set_timeout(timeout);
+        let response = self.inner.describe_job(request).await.map_err(|status| Refusal::from(&status))?;
+        let metadata = response.metadata();
+        let (cache_status, age) = (text(metadata, CACHE_STATUS), text(metadata, AGE));
+        Ok(Described { response: response.into_inner(), cache_status, age })
+    }
+}
+
+impl From<&Status> for Refusal {
+    fn from(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let info = details.error_info();
+        let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+        Self {
+            code: upper_snake(&format!("{:?}", status.code())),
+            message: status.message().to_owned(),
+            reason: info.map(|info| info.reason.clone()),
+            metadata: info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default(),
+            violations: violations.into_iter().map(|v| (v.field, v.description)).collect(),
+            retry_delay: details.retry_info().and_then(|retry| retry.retry_delay),
+            cache_status: text(status.metadata(), CACHE_STATUS),
+        }
+    }
+}
+
+fn text(metadata: &MetadataMap, name: &str) -> Option<String> {
+    metadata.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// `NotFound` as the gRPC specification writes it: `NOT_FOUND`.
+fn upper_snake(camel: &str) -> String {
+    let mut name = String::with_capacity(camel.len() + 4);
+    for (index, letter) in camel.char_indices() {
+        if index > 0 && letter.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_names_are_those_of_the_specification() {
+        for (camel, upper) in [("Ok", "OK"), ("NotFound", "NOT_FOUND"), ("DeadlineExceeded", "DEADLINE_EXCEEDED")] {
+            assert_eq!(upper_snake(camel), upper);
+        }
+    }
+
+    #[test]
+    fn only_http_targets_are_dialled() {
+        let wait = Duration::from_secs(1);
+        for target in ["localhost:50051", "https://localhost", "/x", "http://", "not a uri"] {
+            assert!(Client::new(target, wait).is_err(), "{target}");
+        }
+    }
+}

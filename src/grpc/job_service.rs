@@ -1,0 +1,174 @@
+//! `glacier.jobs.v1.JobService`: a call becomes a job key, a demand and a deadline; the outcome becomes bytes or a status.
+//!
+//! Written by hand instead of generated, for one reason: its answers are bytes that are ready, not messages to encode.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::Body as HttpBody;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, body::Body, server::NamedService};
+use tower::{Service, service_fn};
+
+use super::{
+    GrpcSettings,
+    cache_status::{add_age, add_cache_status},
+    call::CallTime,
+    codec::ReadyCodec,
+    status::{self, CallError},
+};
+use crate::{
+    describe::{Describer, Reply},
+    job::{InvalidField, JobKey},
+    lifecycle::{Phase, PhaseWatch},
+    proto::v1::DescribeJobRequest,
+};
+
+/// The service's full name.
+pub(super) const SERVICE_NAME: &str = "glacier.jobs.v1.JobService";
+const DESCRIBE_JOB: &str = "/glacier.jobs.v1.JobService/DescribeJob";
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct JobService {
+    describer: Describer,
+    phase: PhaseWatch,
+    max_call_duration: Duration,
+    max_request_bytes: usize,
+}
+
+impl JobService {
+    pub(super) fn new(describer: Describer, phase: PhaseWatch, settings: &GrpcSettings) -> Self {
+        Self {
+            describer,
+            phase,
+            max_call_duration: settings.max_call_duration,
+            max_request_bytes: settings.max_request_bytes,
+        }
+    }
+
+    async fn describe_job(&self, request: Request<DescribeJobRequest>) -> Result<Response<Bytes>, Status> {
+        let deadline = self.deadline(&request)?;
+        let (key, max_age) = validate(request.get_ref()).map_err(|fields| status::of(CallError::Invalid(fields)))?;
+        let reply = tokio::select! {
+            biased;
+            reply = self.describer.describe(&key, max_age, deadline) => reply,
+            () = self.phase.reached(Phase::LastAnswers) => return Err(status::of(CallError::Draining)),
+        };
+        respond(&key, reply)
+    }
+
+    /// The earlier of the caller's deadline and our own limit.
+    fn deadline(&self, request: &Request<DescribeJobRequest>) -> Result<Instant, Status> {
+        let time = request.extensions().get::<CallTime>();
+        let (received, timeout) = time.map_or_else(|| (Instant::now(), None), |time| (time.received, time.timeout));
+        match timeout {
+            Some(Duration::ZERO) => Err(status::of(CallError::NoTime)),
+            timeout => Ok(received + timeout.map_or(self.max_call_duration, |t| t.min(self.max_call_duration))),
+        }
+    }
+}
+
+/// The request's parts as types that cannot be wrong, or every field that is.
+fn validate(request: &DescribeJobRequest) -> Result<(JobKey, Option<Duration>), Vec<InvalidField>> {
+    let key = JobKey::parse(&request.account_id, &request.vault_name, &request.job_id);
+    let max_age = request
+        .max_age
+        .map(Duration::try_from)
+        .transpose()
+        .map_err(|_| InvalidField { field: "max_age", description: "must be zero or a positive duration".to_owned() });
+    match (key, max_age) {
+        (Ok(key), Ok(max_age)) => Ok((key, max_age)),
+        (key, max_age) => {
+            let mut fields = key.err().unwrap_or_default();
+            fields.extend(max_age.err());
+            Err(fields)
+        }
+    }
+}
+
+fn respond(key: &JobKey, reply: Reply) -> Result<Response<Bytes>, Status> {
+    match reply.result {
+        Ok(answer) => {
+            let mut response = Response::new(answer.response);
+            add_cache_status(response.metadata_mut(), reply.status);
+            add_age(response.metadata_mut(), answer.age);
+            Ok(response)
+        }
+        Err(error) => {
+            let mut status = status::of(CallError::Describe { key, error });
+            add_cache_status(status.metadata_mut(), reply.status);
+            Err(status)
+        }
+    }
+}
+
+impl NamedService for JobService {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl<B> Service<http::Request<B>> for JobService
+where
+    B: HttpBody + Send + 'static,
+    B::Error: Into<tonic::codegen::StdError> + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            if request.uri().path() != DESCRIBE_JOB {
+                return Ok(Status::unimplemented("the only method is DescribeJob").into_http());
+            }
+            let mut grpc = tonic::server::Grpc::new(ReadyCodec).max_decoding_message_size(service.max_request_bytes);
+            let method = service_fn(move |request| {
+                let service = service.clone();
+                async move { service.describe_job(request).await }
+            });
+            Ok(grpc.unary(method, request).await)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(account: &str, vault: &str, job: &str, seconds: Option<i64>) -> DescribeJobRequest {
+        DescribeJobRequest {
+            account_id: account.into(),
+            vault_name: vault.into(),
+            job_id: job.into(),
+            max_age: seconds.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+        }
+    }
+
+    #[test]
+    fn every_bad_field_is_named() {
+        let fields = validate(&request("1", "..", "", Some(-1))).unwrap_err();
+        assert_eq!(
+            fields.iter().map(|f| f.field).collect::<Vec<_>>(),
+            ["account_id", "vault_name", "job_id", "max_age"]
+        );
+        let fields = validate(&request("", "v", "j", Some(-1))).unwrap_err();
+        assert_eq!(fields.iter().map(|f| f.field).collect::<Vec<_>>(), ["max_age"]);
+    }
+
+    #[test]
+    fn an_absent_max_age_is_not_a_zero_one() {
+        assert_eq!(validate(&request("", "v", "j", None)).unwrap().1, None);
+        assert_eq!(validate(&request("", "v", "j", Some(0))).unwrap().1, Some(Duration::ZERO));
+    }
+}

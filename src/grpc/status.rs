@@ -1,0 +1,209 @@
+//! Our errors as gRPC statuses: one exhaustive match.
+//!
+//! Messages are ours and short. Every status carries `ErrorInfo`; what a client should retry also carries `RetryInfo` and
+//! the `grpc-retry-pushback-ms` trailer, because gRPC clients act on the latter only. Nothing that Glacier wrote goes in,
+//! except its error code and request id.
+
+use std::{collections::HashMap, time::Duration};
+
+use prost_types::Timestamp;
+use tonic::{Code, Status, metadata::MetadataMap};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::{
+    describe::DescribeError,
+    job::{InvalidField, JobKey},
+    upstream::{UpstreamError, UpstreamErrorKind},
+};
+
+/// `ErrorInfo.domain` of every error.
+pub(super) const DOMAIN: &str = "glacier-gateway";
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// When to come again if Glacier is in trouble: past the cooldown, in which nobody would ask it.
+const RETRY_TRANSIENT: Duration = Duration::from_secs(1);
+/// When to come again if the account is throttled and Glacier named no time.
+const RETRY_THROTTLED: Duration = Duration::from_secs(5);
+
+/// Everything that can end a call badly.
+#[derive(Debug)]
+pub(super) enum CallError<'a> {
+    /// Request fields are malformed.
+    Invalid(Vec<InvalidField>),
+    /// The use case gave an error about this job.
+    Describe { key: &'a JobKey, error: DescribeError },
+    /// The caller left no time at all.
+    NoTime,
+    /// The process is about to end.
+    Draining,
+    /// A bug: the handler panicked.
+    Panicked,
+}
+
+/// The status that a caller gets.
+pub(super) fn of(error: CallError<'_>) -> Status {
+    match error {
+        CallError::Invalid(fields) => invalid(fields),
+        CallError::Describe { key, error: DescribeError::Upstream(error) } => upstream(key, &error),
+        CallError::Describe { key, error: DescribeError::Expired { completion, error } } => {
+            let message = "the job completed and Glacier has forgotten it";
+            let completion_date = Timestamp::from(completion).to_string();
+            Answer::new(Code::NotFound, "JOB_EXPIRED", message)
+                .about(&error)
+                .metadata("completion_date", completion_date)
+                .resource("glacier.amazonaws.com/Job", key.as_str())
+                .into()
+        }
+        CallError::Describe { key: _, error: DescribeError::DeadlineExceeded } | CallError::NoTime => {
+            let message = "the deadline passed before there was an answer";
+            Answer::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).into()
+        }
+        CallError::Draining => {
+            let message = "this replica is shutting down; ask another";
+            Answer::new(Code::Unavailable, "GATEWAY_DRAINING", message).into()
+        }
+        CallError::Describe { key: _, error: DescribeError::FetchPanicked } | CallError::Panicked => {
+            let message = "a bug in the gateway; its log has the details";
+            Answer::new(Code::Internal, "GATEWAY_INTERNAL", message).into()
+        }
+    }
+}
+
+fn invalid(fields: Vec<InvalidField>) -> Status {
+    let names: Vec<_> = fields.iter().map(|f| f.field).collect();
+    let message = format!("invalid request: {}", names.join(", "));
+    let violations: Vec<_> = fields.into_iter().map(|f| FieldViolation::new(f.field, f.description)).collect();
+    let mut answer = Answer::new(Code::InvalidArgument, "INVALID_REQUEST", message);
+    answer.details.set_bad_request(violations);
+    answer.into()
+}
+
+fn upstream(key: &JobKey, error: &UpstreamError) -> Status {
+    let answer = match error.kind {
+        UpstreamErrorKind::InvalidParameter => Answer::new(
+            Code::InvalidArgument,
+            "GLACIER_INVALID_PARAMETER",
+            "Glacier refused a parameter of the request",
+        ),
+        UpstreamErrorKind::VaultNotFound => Answer::new(
+            Code::NotFound,
+            "VAULT_NOT_FOUND",
+            format!("no vault {:?} in account {:?}", key.vault_name(), key.account_id()),
+        )
+        .resource("glacier.amazonaws.com/Vault", &format!("{}/{}", key.account_id(), key.vault_name())),
+        UpstreamErrorKind::JobNotFound => Answer::new(
+            Code::NotFound,
+            "JOB_NOT_FOUND",
+            format!("no such job in vault {:?}; Glacier forgets jobs a day after they complete", key.vault_name()),
+        )
+        .resource("glacier.amazonaws.com/Job", key.as_str()),
+        UpstreamErrorKind::AccessDenied => Answer::new(
+            Code::PermissionDenied,
+            "GLACIER_ACCESS_DENIED",
+            "Glacier does not allow the gateway's role to describe jobs of this vault",
+        ),
+        UpstreamErrorKind::Throttled => {
+            Answer::new(Code::ResourceExhausted, "GLACIER_THROTTLED", "Glacier throttles the account's requests")
+                .retry_in(error.retry_after.unwrap_or(RETRY_THROTTLED))
+        }
+        UpstreamErrorKind::Unavailable | UpstreamErrorKind::TlsFailed => {
+            Answer::new(Code::Unavailable, "GLACIER_UNAVAILABLE", "Glacier gave no usable answer in time")
+                .retry_in(error.retry_after.unwrap_or(RETRY_TRANSIENT))
+        }
+        UpstreamErrorKind::CredentialsUnavailable => Answer::new(
+            Code::Unavailable,
+            "GATEWAY_CREDENTIALS_UNAVAILABLE",
+            "the gateway has no valid AWS credentials at the moment",
+        )
+        .retry_in(RETRY_TRANSIENT),
+        UpstreamErrorKind::Overloaded => Answer::new(
+            Code::Unavailable,
+            "GATEWAY_OVERLOADED",
+            "this replica has too many requests to Glacier waiting",
+        )
+        .retry_in(RETRY_TRANSIENT),
+        UpstreamErrorKind::CredentialsExpired
+        | UpstreamErrorKind::ClockSkewed
+        | UpstreamErrorKind::CredentialsRejected => Answer::new(
+            Code::Internal,
+            "GATEWAY_CREDENTIALS_REJECTED",
+            "Glacier rejects the gateway's credentials or signature",
+        ),
+        UpstreamErrorKind::ClosedToAccount => Answer::new(
+            Code::FailedPrecondition,
+            "GLACIER_CLOSED_TO_ACCOUNT",
+            "the account has no Glacier storage, and Glacier is closed to it",
+        ),
+        UpstreamErrorKind::Malformed => {
+            Answer::new(Code::Internal, "GLACIER_MALFORMED_RESPONSE", "Glacier's answer cannot be understood")
+        }
+        UpstreamErrorKind::WrongJob => {
+            Answer::new(Code::Internal, "GLACIER_WRONG_JOB", "Glacier answered about another job or vault")
+        }
+        UpstreamErrorKind::Unexpected => Answer::new(
+            Code::Internal,
+            "GLACIER_UNEXPECTED_ERROR",
+            "Glacier refused with an error that it is not known to give here",
+        ),
+    };
+    answer.about(error).into()
+}
+
+/// A status in the making.
+struct Answer {
+    code: Code,
+    reason: &'static str,
+    message: String,
+    metadata: HashMap<String, String>,
+    details: ErrorDetails,
+    pushback: Option<Duration>,
+}
+
+impl Answer {
+    fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            metadata: HashMap::new(),
+            details: ErrorDetails::new(),
+            pushback: None,
+        }
+    }
+
+    fn metadata(mut self, key: &str, value: String) -> Self {
+        self.metadata.insert(key.to_owned(), value);
+        self
+    }
+
+    /// What the caller may quote to AWS.
+    fn about(self, error: &UpstreamError) -> Self {
+        let pairs = [("glacier_code", &error.glacier_code), ("aws_request_id", &error.request_id)];
+        pairs.into_iter().fold(self, |answer, (key, value)| match value {
+            Some(value) => answer.metadata(key, value.clone()),
+            None => answer,
+        })
+    }
+
+    fn resource(mut self, kind: &str, name: &str) -> Self {
+        self.details.set_resource_info(kind, name, "", "");
+        self
+    }
+
+    fn retry_in(mut self, delay: Duration) -> Self {
+        self.details.set_retry_info(Some(delay));
+        self.pushback = Some(delay);
+        self
+    }
+}
+
+impl From<Answer> for Status {
+    fn from(answer: Answer) -> Self {
+        let Answer { code, reason, message, metadata, mut details, pushback } = answer;
+        details.set_error_info(reason, DOMAIN, metadata);
+        let mut trailers = MetadataMap::new();
+        if let Some(delay) = pushback {
+            trailers.insert(PUSHBACK, u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).into());
+        }
+        Self::with_error_details_and_metadata(code, message, details, trailers)
+    }
+}

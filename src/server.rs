@@ -1,0 +1,157 @@
+//! Our accept loop: accepts connections, bounds them, and drains them in time.
+//!
+//! tonic's own transport server is not used: it waits without limit for connections that never end, spins on accept
+//! errors, has no timeout for the HTTP/2 preface, and removes hyper's stream limits unless told otherwise. hyper serves
+//! each connection; what it serves is given as a function from the peer's address to a service.
+//!
+//! The end of [`run`]: not ready at once, then a lame duck period in which connections are still accepted, then GOAWAY to
+//! all, then a bounded drain, then whatever is left is closed.
+
+use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::body::Body;
+use tower::Service;
+
+use crate::lifecycle::{Lifecycle, Phase, PhaseWatch};
+
+mod connection;
+mod listener;
+mod preface;
+
+pub use connection::ConnectionSettings;
+
+/// Settings of the server.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// Most connections at once; one more is closed as soon as it is accepted.
+    pub max_connections: usize,
+    /// Limits of one connection.
+    pub connection: ConnectionSettings,
+    /// How long connections are still accepted after the order to stop.
+    pub lame_duck: Duration,
+    /// How long calls may then still run.
+    pub drain: Duration,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            connection: ConnectionSettings::default(),
+            // Balancers poll health every few seconds.
+            lame_duck: Duration::from_secs(5),
+            // Above the longest call, 10 s.
+            drain: Duration::from_secs(12),
+        }
+    }
+}
+
+/// What a connection serves.
+pub trait Serve:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Serve for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Every connection ended by itself.
+    Completely,
+    /// This many connections had to be closed.
+    Closed(usize),
+}
+
+/// Before the drain is over, calls that still wait are answered. This leaves time for the answers to be written.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Serves connections from `listener` until `shutdown` resolves, then drains. Returns within lame duck and drain.
+pub async fn run<S: Serve>(
+    listener: TcpListener,
+    serve: impl Fn(SocketAddr) -> S,
+    lifecycle: &Lifecycle,
+    settings: &ServerSettings,
+    shutdown: impl Future<Output = ()>,
+) -> Drained {
+    let connections = Connections {
+        tracker: TaskTracker::new(),
+        close: CancellationToken::new(),
+        places: Arc::new(Semaphore::new(settings.max_connections)),
+        phase: lifecycle.watch(),
+        settings: settings.connection.clone(),
+    };
+    tokio::select! {
+        never = connections.accept(&listener, &serve) => match never {},
+        () = shutdown => {}
+    }
+    tracing::info!(lame_duck = ?settings.lame_duck, "told to stop; not ready any more, still accepting");
+    lifecycle.advance(Phase::LameDuck);
+    let _elapsed = timeout(settings.lame_duck, connections.accept(&listener, &serve)).await;
+    drop(listener);
+    lifecycle.advance(Phase::Closing);
+    connections.drain(lifecycle, settings.drain).await
+}
+
+struct Connections {
+    tracker: TaskTracker,
+    /// Cancelled when the time for draining is over.
+    close: CancellationToken,
+    places: Arc<Semaphore>,
+    phase: PhaseWatch,
+    settings: ConnectionSettings,
+}
+
+impl Connections {
+    async fn accept<S: Serve>(&self, listener: &TcpListener, serve: &impl Fn(SocketAddr) -> S) -> Infallible {
+        loop {
+            let (stream, peer) = listener::accept(listener).await;
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                tracing::warn!(%peer, "as many connections as allowed; this one is closed");
+                continue;
+            };
+            let connection = connection::serve(stream, serve(peer), self.settings.clone(), self.phase.clone());
+            let close = self.close.clone();
+            self.tracker.spawn(async move {
+                let _place = place;
+                tokio::select! {
+                    () = close.cancelled() => {}
+                    ended = connection => if let Err(error) = ended {
+                        tracing::debug!(%peer, %error, "a connection ended badly");
+                    }
+                }
+            });
+        }
+    }
+
+    async fn drain(self, lifecycle: &Lifecycle, limit: Duration) -> Drained {
+        self.tracker.close();
+        tracing::info!(connections = self.tracker.len(), ?limit, "draining");
+        let last_answers = limit.saturating_sub(LAST_ANSWERS.min(limit / 4));
+        if timeout(last_answers, self.tracker.wait()).await.is_err() {
+            lifecycle.advance(Phase::LastAnswers);
+            if timeout(limit.saturating_sub(last_answers), self.tracker.wait()).await.is_err() {
+                let left = self.tracker.len();
+                tracing::warn!(connections = left, "the time for draining is over; closing what is left");
+                self.close.cancel();
+                self.tracker.wait().await;
+                return Drained::Closed(left);
+            }
+        }
+        lifecycle.advance(Phase::LastAnswers);
+        Drained::Completely
+    }
+}

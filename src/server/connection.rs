@@ -1,0 +1,132 @@
+//! One connection: the preface in time, hyper with every limit set, an age, and an end.
+
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Serve,
+    preface::{self, PrefaceError},
+};
+use crate::lifecycle::{Phase, PhaseWatch};
+
+/// Limits of one connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionSettings {
+    /// Calls at once. tonic's and Go's default is none at all, which is how rapid resets hurt.
+    pub max_concurrent_streams: u32,
+    /// Flow-control window of a stream, in bytes. Requests are small.
+    pub stream_window: u32,
+    /// Flow-control window of the connection, in bytes.
+    pub connection_window: u32,
+    /// All headers of a request together, in bytes.
+    pub max_header_list: u32,
+    /// Streams that we may have to reset because of the client's faults before the connection is closed.
+    pub max_local_error_resets: usize,
+    /// Streams that the client may have reset before we saw them. hyper's default of 20 breaks honest bursts of cancels.
+    pub max_pending_accept_resets: usize,
+    /// Largest number of bytes buffered for one stream's answer.
+    pub max_send_buffer: usize,
+    /// How long the client may be silent before it is pinged.
+    pub ping_interval: Duration,
+    /// How long it may take to answer a ping.
+    pub ping_timeout: Duration,
+    /// How long the HTTP/2 preface may take.
+    pub preface_timeout: Duration,
+    /// When a connection is told to go away, so that balancers spread callers anew. Spread by a tenth either way.
+    pub max_age: Duration,
+    /// How long its calls may then still run.
+    pub age_grace: Duration,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 200,
+            stream_window: 64 * 1024,
+            connection_window: 1024 * 1024,
+            max_header_list: 16 * 1024,
+            max_local_error_resets: 1024,
+            max_pending_accept_resets: 200,
+            max_send_buffer: 64 * 1024,
+            ping_interval: Duration::from_mins(1),
+            ping_timeout: Duration::from_secs(20),
+            preface_timeout: Duration::from_secs(10),
+            max_age: Duration::from_mins(30),
+            age_grace: Duration::from_secs(15),
+        }
+    }
+}
+
+/// gRFC A9 asks for a tenth either way, so that connections made together do not end together.
+const AGE_SPREAD: f64 = 0.1;
+
+/// Why a connection ended badly.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionError {
+    #[error(transparent)]
+    Preface(#[from] PrefaceError),
+    #[error("{0}")]
+    Http2(#[from] hyper::Error),
+}
+
+/// Serves one connection until it ends, or until it is old and its grace is over.
+pub(super) async fn serve(
+    stream: TcpStream,
+    service: impl Serve,
+    settings: ConnectionSettings,
+    phase: PhaseWatch,
+) -> Result<(), ConnectionError> {
+    let closing = phase.reached(Phase::Closing);
+    tokio::pin!(closing);
+    let stream = tokio::select! {
+        stream = preface::expect(stream, settings.preface_timeout) => stream?,
+        // It has sent nothing yet, so nothing is lost.
+        () = &mut closing => return Ok(()),
+    };
+    let connection = builder(&settings).serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+
+    let spread = 1.0 + AGE_SPREAD * (2.0 * fastrand::f64() - 1.0);
+    let old = Instant::now() + settings.max_age.mul_f64(spread);
+    let aged = tokio::select! {
+        ended = &mut connection => return Ok(ended?),
+        () = &mut closing => false,
+        () = sleep_until(old) => true,
+    };
+    connection.as_mut().graceful_shutdown();
+    if aged {
+        tokio::select! {
+            ended = connection => Ok(ended?),
+            () = sleep_until(Instant::now() + settings.age_grace) => Ok(()),
+        }
+    } else {
+        // Bounded by the drain.
+        Ok(connection.await?)
+    }
+}
+
+fn builder(settings: &ConnectionSettings) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .initial_stream_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_header_list_size(settings.max_header_list)
+        .max_local_error_reset_streams(settings.max_local_error_resets)
+        .max_pending_accept_reset_streams(settings.max_pending_accept_resets)
+        .max_send_buf_size(settings.max_send_buffer)
+        .keep_alive_interval(settings.ping_interval)
+        .keep_alive_timeout(settings.ping_timeout);
+    builder
+}
