@@ -1,9 +1,65 @@
 //! A gRPC gateway in front of Amazon S3 Glacier's `DescribeJob`.
+//!
+//! Microservices ask `glacier.jobs.v1.JobService`; the gateway answers from what it knows, asks Glacier (signed for
+//! everybody) when that is not fresh enough, and says how old each answer is.
+//!
+//! # How one call travels
+//!
+//! ```text
+//! caller ── HTTP/2 ──▶ server        accepts, bounds and drains connections
+//!                        │
+//!                      grpc          validate → JobKey; deadline; map the outcome to a message or a status
+//!                        │
+//!                      describe      what do we know, is it fresh enough, who is already asking?
+//!                       ╱ ╲
+//!                   cache   glacier  sign, send, parse, classify
+//! ```
+//!
+//! # What lives where
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | [`app`] | the composition root: bind, wire, run; the only file that names every layer |
+//! | [`commands`] | what `serve`, `demo` and `describe` do |
+//! | [`config`] | flags and environment, validated into each layer's own settings |
+//! | [`job`] | what names a job ([`job::JobKey`]), and the facts about one that policy needs |
+//! | [`freshness`] | the pure policy: how long is this true? |
+//! | [`cache`] | what we know, and the one door through which knowledge enters |
+//! | [`describe`] | the use case: look up, coalesce, fetch, decide |
+//! | [`upstream`] | the port: [`upstream::JobSource`] and how it may fail |
+//! | [`glacier`] | Glacier's REST API: request, signing, credentials, answers, errors |
+//! | [`grpc`] | the gRPC face: job service, health, reflection, statuses |
+//! | [`server`] | the accept loop, connections and their limits, the drain |
+//! | [`lifecycle`] | the phases of the process, which `grpc` and `server` both act on |
+//! | [`clock`] | the one door to the wall clock |
+//! | [`telemetry`] | logs |
+//! | [`proto`] | generated messages; they are the data types and go anywhere |
+//! | `emulator` | an emulated Glacier over HTTP, for the demo and the tests (cargo feature `emulator`) |
+//!
+//! # Invariants
+//!
+//! A test over the sources (`tests/it/house.rs`) holds these:
+//!
+//! - tonic only in `grpc`, `server` and generated code; reqwest and `aws_*` only in `glacier`; moka only in `cache.rs`;
+//!   hyper only in `server` and `emulator`.
+//! - `glacier` and `grpc` know nothing of each other. Only `main` imports `config`: each layer owns its settings.
+//! - The environment is read in `config` (and by the AWS credential chain), the wall clock in `clock`.
+//! - No `unsafe`, no file above 400 lines of code.
+//!
+//! # Absent on purpose
+//!
+//! - No call that changes anything in Glacier.
+//! - No global error type: one error enum per layer, beside what fails.
+//! - No coalescing inside moka: its fetch would live, and die, in the first caller's future.
+//! - No tonic transport server: see [`server`] for what it cannot do.
 
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod cache;
 pub mod clock;
+pub mod commands;
+pub mod config;
 pub mod describe;
 #[cfg(feature = "emulator")]
 pub mod emulator;
@@ -14,4 +70,5 @@ pub mod job;
 pub mod lifecycle;
 pub mod proto;
 pub mod server;
+pub mod telemetry;
 pub mod upstream;

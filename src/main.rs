@@ -1,2 +1,71 @@
-//! placeholder
-fn main() {}
+//! The start-up script: parse, start telemetry, run the command, exit with its code.
+
+use std::{future::Future, process::ExitCode};
+
+use clap::Parser as _;
+use glacier_gateway::{
+    commands,
+    config::{self, Cli, Command, DescribeArguments, ServeArguments},
+    proto::v1::DescribeJobRequest,
+    telemetry,
+};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(arguments) => serve(&arguments),
+        #[cfg(feature = "emulator")]
+        Command::Demo(arguments) => demo(&arguments),
+        Command::Describe(arguments) => describe(arguments),
+    }
+}
+
+fn serve(arguments: &ServeArguments) -> ExitCode {
+    let settings = match arguments.validate(config::environment) {
+        Ok(settings) => settings,
+        Err(problems) => return commands::invalid(&problems),
+    };
+    if arguments.check_config {
+        return ExitCode::SUCCESS;
+    }
+    match telemetry::init(&settings.log) {
+        Ok(()) => block_on(commands::serve::run(settings.app)),
+        Err(error) => commands::failed(&error),
+    }
+}
+
+#[cfg(feature = "emulator")]
+fn demo(arguments: &config::DemoArguments) -> ExitCode {
+    let (listen, log) = match arguments.validate() {
+        Ok(settings) => settings,
+        Err(problems) => return commands::invalid(&problems),
+    };
+    match telemetry::init(&log) {
+        Ok(()) => block_on(commands::demo::run(listen)),
+        Err(error) => commands::failed(&error),
+    }
+}
+
+fn describe(arguments: DescribeArguments) -> ExitCode {
+    let Ok(max_age) = arguments.max_age.map(|age| (*age).try_into()).transpose() else {
+        return commands::invalid(&"--max-age is too long");
+    };
+    let request = DescribeJobRequest {
+        account_id: arguments.account,
+        vault_name: arguments.vault,
+        job_id: arguments.job,
+        max_age,
+    };
+    let question = commands::describe::Question { request, target: arguments.target, timeout: *arguments.timeout };
+    block_on(commands::describe::run(question))
+}
+
+fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return commands::failed(&format!("cannot start the runtime: {error}")),
+    };
+    let code = runtime.block_on(command);
+    // A name look-up that hangs in a blocking thread must not hold up the exit.
+    runtime.shutdown_background();
+    code
+}

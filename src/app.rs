@@ -1,0 +1,111 @@
+//! The composition root: bind, wire, run. The only file that names every layer.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+
+use crate::{
+    cache::{CacheSettings, JobCache},
+    clock::Clock,
+    describe::{DescribeSettings, Describer},
+    freshness::FreshnessSettings,
+    glacier::{CredentialsHolder, GlacierClient, GlacierSettings, GlacierSetupError},
+    grpc::{DescriptorError, Face, GrpcSettings},
+    lifecycle::{Lifecycle, Phase},
+    server::{self, Drained, ServerSettings},
+};
+
+/// The settings of every layer.
+#[derive(Debug, Clone)]
+pub struct AppSettings {
+    /// Where callers connect.
+    pub listen: SocketAddr,
+    /// The edge to Glacier.
+    pub glacier: GlacierSettings,
+    /// The use case.
+    pub describe: DescribeSettings,
+    /// How long things are believed.
+    pub freshness: FreshnessSettings,
+    /// The store.
+    pub cache: CacheSettings,
+    /// The gRPC face.
+    pub grpc: GrpcSettings,
+    /// The accept loop.
+    pub server: ServerSettings,
+}
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}; --listen chooses another address")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The edge to Glacier cannot be built.
+    #[error(transparent)]
+    Glacier(#[from] GlacierSetupError),
+    /// The gRPC face cannot be built.
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
+}
+
+/// A gateway that listens and does not serve yet.
+#[derive(Debug)]
+pub struct App {
+    listener: TcpListener,
+    address: SocketAddr,
+    face: Face,
+    credentials: CredentialsHolder,
+    lifecycle: Lifecycle,
+    server: ServerSettings,
+}
+
+/// How long to wait before credentials are asked for again while none could be had at the start.
+const CREDENTIALS_PAUSE: Duration = Duration::from_secs(2);
+
+impl App {
+    /// Binds the port first, so that a taken one is the first thing to fail, then wires the layers.
+    pub async fn bind(settings: AppSettings, credentials: CredentialsHolder, clock: Clock) -> Result<Self, StartError> {
+        let bind_error = |error| StartError::Bind { address: settings.listen, error };
+        let listener = TcpListener::bind(settings.listen).await.map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+
+        let lifecycle = Lifecycle::new();
+        let glacier = GlacierClient::new(settings.glacier, credentials.clone(), clock.clone())?;
+        let cache = JobCache::new(&settings.cache, settings.freshness, clock.clone());
+        let describer = Describer::new(Arc::new(glacier), cache, clock, &settings.describe);
+        let face = Face::new(describer, &lifecycle.watch(), &settings.grpc)?;
+        Ok(Self { listener, address, face, credentials, lifecycle, server: settings.server })
+    }
+
+    /// The address that is listened on, with the port that a `:0` became.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` resolves, then drains.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
+        let Self { listener, address: _, face, credentials, lifecycle, server } = self;
+        let serve = server::run(listener, |peer| face.for_caller(peer), &lifecycle, &server, shutdown);
+        tokio::pin!(serve);
+        tokio::select! {
+            drained = &mut serve => return drained,
+            () = become_ready(&credentials, &lifecycle) => {}
+        }
+        serve.await
+    }
+}
+
+/// Ready means: credentials have been resolved once. Glacier's own health is no condition.
+async fn become_ready(credentials: &CredentialsHolder, lifecycle: &Lifecycle) {
+    while let Err(error) = credentials.resolve_once().await {
+        tracing::warn!(%error, retry_in = ?CREDENTIALS_PAUSE, "no AWS credentials yet; not ready");
+        tokio::time::sleep(CREDENTIALS_PAUSE).await;
+    }
+    lifecycle.advance(Phase::Serving);
+    tracing::info!("ready");
+}

@@ -1,0 +1,165 @@
+//! The command line and the environment, turned into settings that are valid.
+//!
+//! Two steps: [`arguments`] says what can be given (flags, each with a `GLACIER_GATEWAY_*` variable), and here the given
+//! texts become the layers' settings. Every problem is found before any is reported. This is the only place that reads
+//! the environment, apart from the AWS credential chain.
+
+use crate::{
+    app::AppSettings,
+    cache::CacheSettings,
+    describe::{DescribeSettings, FetchLimits},
+    freshness::FreshnessSettings,
+    glacier::{Endpoint, GlacierSettings},
+    grpc::GrpcSettings,
+    server::{ConnectionSettings, ServerSettings},
+    telemetry::{LogFormat, LogSettings},
+};
+
+mod arguments;
+mod values;
+
+#[cfg(feature = "emulator")]
+pub use arguments::DemoArguments;
+pub use arguments::{Cli, Command, DescribeArguments, LogArguments, ServeArguments};
+pub use values::Problems;
+
+/// Reads one environment variable; empty counts as unset.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var_os(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
+}
+
+/// Everything that `serve` needs.
+#[derive(Debug, Clone)]
+pub struct ServeSettings {
+    /// The layers.
+    pub app: AppSettings,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+impl ServeArguments {
+    /// The settings, or all that is wrong. `environment` gives AWS's own variables.
+    pub fn validate(&self, environment: impl Fn(&str) -> Option<String>) -> Result<ServeSettings, Problems> {
+        let mut problems = Problems::default();
+        let log = self.log.read(&mut problems);
+        let endpoint = self.endpoint(&environment, &mut problems);
+        let connect_timeout = problems.duration("--connect-timeout", &self.glacier.connect_timeout);
+        let attempt_timeout = problems.duration("--attempt-timeout", &self.glacier.attempt_timeout);
+        let glacier = endpoint.map(|endpoint| GlacierSettings {
+            connect_timeout,
+            attempt_timeout,
+            ..GlacierSettings::new(endpoint)
+        });
+        let listen = problems.parsed("--listen", &self.listen, "ADDRESS:PORT, such as 0.0.0.0:50051");
+        let describe = self.describe(&mut problems);
+        let freshness = self.freshness(&mut problems);
+        let cache = CacheSettings { capacity_bytes: problems.bytes("--cache-capacity", &self.cache_capacity) };
+        let grpc = GrpcSettings {
+            max_call_duration: problems.duration("--max-call-duration", &self.server.max_call_duration),
+            reflection: problems.switch("--reflection", &self.server.reflection),
+            ..GrpcSettings::default()
+        };
+        let server = self.server(&mut problems);
+        match (glacier, listen) {
+            (Some(glacier), Some(listen)) if problems.is_empty() => Ok(ServeSettings {
+                app: AppSettings { listen, glacier, describe, freshness, cache, grpc, server },
+                log,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// Flags come before our variables (clap sees to that), and those before AWS's.
+    fn endpoint(&self, environment: &impl Fn(&str) -> Option<String>, problems: &mut Problems) -> Option<Endpoint> {
+        let given = &self.glacier;
+        let region =
+            given.region.clone().or_else(|| environment("AWS_REGION")).or_else(|| environment("AWS_DEFAULT_REGION"));
+        let url = given
+            .endpoint_url
+            .clone()
+            .or_else(|| environment("AWS_ENDPOINT_URL_GLACIER"))
+            .or_else(|| environment("AWS_ENDPOINT_URL"));
+        let fips = match (&given.fips, environment("AWS_USE_FIPS_ENDPOINT")) {
+            (Some(value), _) => problems.switch("--fips", value),
+            (None, Some(value)) => problems.switch("AWS_USE_FIPS_ENDPOINT", &value),
+            (None, None) => false,
+        };
+        let Some(region) = region else {
+            problems.add("no region: give --region or set AWS_REGION");
+            return None;
+        };
+        Endpoint::resolve(&region, fips, url.as_deref()).map_err(|error| problems.add(error.to_string())).ok()
+    }
+
+    fn describe(&self, problems: &mut Problems) -> DescribeSettings {
+        let given = &self.glacier;
+        DescribeSettings {
+            fetch_budget: problems.duration("--fetch-budget", &given.fetch_budget),
+            limits: FetchLimits {
+                in_flight: problems.count("--max-fetches", &given.max_fetches),
+                waiting: problems.count_or_none("--max-waiting-fetches", &given.max_waiting_fetches),
+                max_wait: problems.duration("--max-fetch-wait", &given.max_fetch_wait),
+            },
+        }
+    }
+
+    fn freshness(&self, problems: &mut Problems) -> FreshnessSettings {
+        let given = &self.freshness;
+        FreshnessSettings {
+            in_progress: problems.duration("--fresh-in-progress", &given.in_progress),
+            expedited: problems.duration("--fresh-expedited", &given.expedited),
+            not_found: problems.duration("--fresh-not-found", &given.not_found),
+            stale_in_progress: problems.duration_or_none("--stale-in-progress", &given.stale_in_progress),
+            stale_completed: problems.duration_or_none("--stale-completed", &given.stale_completed),
+            max_age_floor: problems.duration("--max-age-floor", &given.max_age_floor),
+            ..FreshnessSettings::default()
+        }
+    }
+
+    fn server(&self, problems: &mut Problems) -> ServerSettings {
+        let given = &self.server;
+        ServerSettings {
+            max_connections: problems.count("--max-connections", &given.max_connections),
+            connection: ConnectionSettings {
+                max_concurrent_streams: problems.count("--max-streams", &given.max_streams),
+                max_age: problems.duration("--max-connection-age", &given.max_connection_age),
+                age_grace: problems.duration("--max-connection-age-grace", &given.max_connection_age_grace),
+                ..ConnectionSettings::default()
+            },
+            lame_duck: problems.duration_or_none("--lame-duck", &given.lame_duck),
+            drain: problems.duration("--drain", &given.drain),
+        }
+    }
+}
+
+impl LogArguments {
+    fn read(&self, problems: &mut Problems) -> LogSettings {
+        let format = match self.format.as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            other => {
+                problems.add(format!("--log-format: must be text or json; got {other:?}"));
+                LogFormat::Text
+            }
+        };
+        let log = LogSettings { format, filter: self.filter.clone() };
+        if let Err(error) = log.check() {
+            problems.add(format!("--log: {error}"));
+        }
+        log
+    }
+}
+
+#[cfg(feature = "emulator")]
+impl DemoArguments {
+    /// The address to listen on and how to log, or all that is wrong.
+    pub fn validate(&self) -> Result<(std::net::SocketAddr, LogSettings), Problems> {
+        let mut problems = Problems::default();
+        let listen = problems.parsed("--listen", &self.listen, "ADDRESS:PORT, such as 127.0.0.1:50052");
+        let log = LogArguments { filter: self.log.clone(), format: "text".to_owned() }.read(&mut problems);
+        listen.filter(|_| problems.is_empty()).map(|listen| (listen, log)).ok_or(problems)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! What can be given on the command line and in the environment. Values stay texts here: clap would stop at the first bad
+//! one.
+
+#![expect(clippy::doc_markdown, reason = "these comments are help texts, shown as they stand")]
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+/// A gRPC gateway in front of Amazon S3 Glacier's DescribeJob: signs for everybody, asks Glacier as seldom as the truth
+/// allows, and says how old each answer is.
+#[derive(Debug, Parser)]
+#[command(name = "glacier-gateway", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve glacier.jobs.v1.JobService until SIGTERM or SIGINT
+    Serve(Box<ServeArguments>),
+    /// Run the gateway in front of an emulated Glacier, make some calls to it and print them
+    #[cfg(feature = "emulator")]
+    Demo(DemoArguments),
+    /// Ask a running gateway about one job; prints the answer as JSON
+    Describe(DescribeArguments),
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+AWS's own variables keep their meaning: AWS_REGION, AWS_ENDPOINT_URL_GLACIER before AWS_ENDPOINT_URL,
+AWS_USE_FIPS_ENDPOINT, and all that the AWS credential chain reads (AWS_ACCESS_KEY_ID, AWS_PROFILE, web identity,
+container and instance credentials). A flag comes before its GLACIER_GATEWAY_ variable, and that before AWS's.
+
+Exit codes: 0 drained after SIGTERM or SIGINT, 1 could not start, 2 the configuration is not valid,
+130 or 143 stopped at once by a second signal.")]
+pub struct ServeArguments {
+    /// Check the configuration, say what is wrong with it, and exit
+    #[arg(long)]
+    pub check_config: bool,
+    /// Address and port to listen on
+    #[arg(long, env = "GLACIER_GATEWAY_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
+    pub listen: String,
+    /// The edge to Glacier.
+    #[command(flatten, next_help_heading = "Glacier")]
+    pub glacier: GlacierArguments,
+    /// How long things are believed.
+    #[command(flatten, next_help_heading = "Freshness")]
+    pub freshness: FreshnessArguments,
+    /// The serving side.
+    #[command(flatten, next_help_heading = "Serving")]
+    pub server: ServerArguments,
+    /// Memory for what is known about jobs: a whole number with a unit of B, KiB, MiB or GiB
+    #[arg(
+        long,
+        env = "GLACIER_GATEWAY_CACHE_CAPACITY",
+        default_value = "128MiB",
+        value_name = "SIZE",
+        help_heading = "Serving"
+    )]
+    pub cache_capacity: String,
+    /// How to log.
+    #[command(flatten, next_help_heading = "Logs")]
+    pub log: LogArguments,
+}
+
+/// Arguments about the edge to Glacier.
+#[derive(Debug, Args)]
+pub struct GlacierArguments {
+    /// AWS region of the vaults [default: AWS_REGION]
+    #[arg(long, env = "GLACIER_GATEWAY_REGION", value_name = "REGION")]
+    pub region: Option<String>,
+    /// Glacier's address, if it is not AWS's own for the region: http or https, host, and port if need be
+    /// [default: AWS_ENDPOINT_URL_GLACIER, AWS_ENDPOINT_URL]
+    #[arg(long, env = "GLACIER_GATEWAY_ENDPOINT_URL", value_name = "URL")]
+    pub endpoint_url: Option<String>,
+    /// Whether to use the region's FIPS-validated endpoint: true or false [default: AWS_USE_FIPS_ENDPOINT, false]
+    #[arg(long, env = "GLACIER_GATEWAY_FIPS", value_name = "BOOL")]
+    pub fips: Option<String>,
+    /// Longest time to connect to Glacier
+    #[arg(long, env = "GLACIER_GATEWAY_CONNECT_TIMEOUT", default_value = "1500ms", value_name = "DURATION")]
+    pub connect_timeout: String,
+    /// Longest time for one attempt, from sending to the end of the body
+    #[arg(long, env = "GLACIER_GATEWAY_ATTEMPT_TIMEOUT", default_value = "3s", value_name = "DURATION")]
+    pub attempt_timeout: String,
+    /// Longest time for one fetch, waiting included; callers' deadlines do not shorten it
+    #[arg(long, env = "GLACIER_GATEWAY_FETCH_BUDGET", default_value = "8s", value_name = "DURATION")]
+    pub fetch_budget: String,
+    /// Most fetches from Glacier at once
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_FETCHES", default_value = "64", value_name = "COUNT")]
+    pub max_fetches: String,
+    /// Most fetches that wait for one of those places; one more is refused at once
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_WAITING_FETCHES", default_value = "1024", value_name = "COUNT")]
+    pub max_waiting_fetches: String,
+    /// Longest time that a fetch waits for a place
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_FETCH_WAIT", default_value = "1s", value_name = "DURATION")]
+    pub max_fetch_wait: String,
+}
+
+/// Arguments about freshness.
+#[derive(Debug, Args)]
+pub struct FreshnessArguments {
+    /// How long a job in progress is not asked about again (Standard, Bulk, or no tier), ±10 %
+    #[arg(
+        long = "fresh-in-progress",
+        env = "GLACIER_GATEWAY_FRESH_IN_PROGRESS",
+        default_value = "30s",
+        value_name = "DURATION"
+    )]
+    pub in_progress: String,
+    /// The same for Expedited jobs, ±10 %
+    #[arg(
+        long = "fresh-expedited",
+        env = "GLACIER_GATEWAY_FRESH_EXPEDITED",
+        default_value = "10s",
+        value_name = "DURATION"
+    )]
+    pub expedited: String,
+    /// How long "no such job" and "no such vault" are believed
+    #[arg(
+        long = "fresh-not-found",
+        env = "GLACIER_GATEWAY_FRESH_NOT_FOUND",
+        default_value = "5s",
+        value_name = "DURATION"
+    )]
+    pub not_found: String,
+    /// How long an in-progress answer past its freshness is still given while Glacier fails; 0s for never
+    #[arg(
+        long = "stale-in-progress",
+        env = "GLACIER_GATEWAY_STALE_IN_PROGRESS",
+        default_value = "10m",
+        value_name = "DURATION"
+    )]
+    pub stale_in_progress: String,
+    /// How long after its completion a completed job is still given while Glacier fails
+    #[arg(
+        long = "stale-completed",
+        env = "GLACIER_GATEWAY_STALE_COMPLETED",
+        default_value = "48h",
+        value_name = "DURATION"
+    )]
+    pub stale_completed: String,
+    /// The smallest max_age that a caller can demand; smaller ones are raised to it
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_AGE_FLOOR", default_value = "1s", value_name = "DURATION")]
+    pub max_age_floor: String,
+}
+
+/// Arguments about the serving side.
+#[derive(Debug, Args)]
+pub struct ServerArguments {
+    /// Longest time for one call, whatever deadline the caller sets
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_CALL_DURATION", default_value = "10s", value_name = "DURATION")]
+    pub max_call_duration: String,
+    /// Whether to offer server reflection: true or false
+    #[arg(long, env = "GLACIER_GATEWAY_REFLECTION", default_value = "true", value_name = "BOOL")]
+    pub reflection: String,
+    /// Most connections at once; one more is closed
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTIONS", default_value = "10000", value_name = "COUNT")]
+    pub max_connections: String,
+    /// Most calls at once on one connection
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_STREAMS", default_value = "200", value_name = "COUNT")]
+    pub max_streams: String,
+    /// Age at which a connection is told to go away, ±10 %, so that balancers spread callers anew
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTION_AGE", default_value = "30m", value_name = "DURATION")]
+    pub max_connection_age: String,
+    /// How long the calls of such a connection may then still run
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTION_AGE_GRACE", default_value = "15s", value_name = "DURATION")]
+    pub max_connection_age_grace: String,
+    /// After the order to stop: how long to report NOT_SERVING and still accept connections
+    #[arg(long, env = "GLACIER_GATEWAY_LAME_DUCK", default_value = "5s", value_name = "DURATION")]
+    pub lame_duck: String,
+    /// After that: how long calls may still run before what is left is closed
+    #[arg(long, env = "GLACIER_GATEWAY_DRAIN", default_value = "12s", value_name = "DURATION")]
+    pub drain: String,
+}
+
+/// Arguments about logs.
+#[derive(Debug, Args)]
+pub struct LogArguments {
+    /// What to log to stderr: off, error, warn, info, debug or trace, or target=level directives
+    #[arg(long = "log", env = "GLACIER_GATEWAY_LOG", default_value = "info", value_name = "FILTER")]
+    pub filter: String,
+    /// How to log: text or json
+    #[arg(long = "log-format", env = "GLACIER_GATEWAY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub format: String,
+}
+
+/// Arguments of `demo`.
+#[cfg(feature = "emulator")]
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Address and port on which the gateway listens
+    #[arg(long, env = "GLACIER_GATEWAY_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
+    pub listen: String,
+    /// What to log to stderr: off, error, warn, info, debug or trace, or target=level directives
+    #[arg(long, env = "GLACIER_GATEWAY_LOG", default_value = "warn", value_name = "FILTER")]
+    pub log: String,
+}
+
+/// Arguments of `describe`.
+// Vault names and job ids may begin with "-", and one job id in 64 times 64 begins with "-h": so no short flags here.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
+pub struct DescribeArguments {
+    /// The vault's name
+    #[arg(allow_hyphen_values = true)]
+    pub vault: String,
+    /// The job's id; may begin with "-"
+    #[arg(allow_hyphen_values = true)]
+    pub job: String,
+    /// The account that owns the vault: 12 digits, or "-" for the account of the gateway's credentials
+    #[arg(long, default_value = "-", allow_hyphen_values = true, value_name = "ID")]
+    pub account: String,
+    /// The oldest answer to accept, such as 30s [default: the gateway's policy]
+    #[arg(long, value_name = "DURATION")]
+    pub max_age: Option<humantime::Duration>,
+    /// The gateway
+    #[arg(long, env = "GLACIER_GATEWAY_TARGET", default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    pub target: String,
+    /// How long to wait for the answer
+    #[arg(long, default_value = "10s", value_name = "DURATION")]
+    pub timeout: humantime::Duration,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    pub help: Option<bool>,
+}

@@ -1,0 +1,126 @@
+use clap::{CommandFactory as _, Parser as _};
+
+use super::*;
+
+fn serve(flags: &[&str]) -> Result<ServeSettings, Problems> {
+    let cli = Cli::try_parse_from(["glacier-gateway", "serve"].iter().chain(flags)).unwrap();
+    let Command::Serve(arguments) = cli.command else { unreachable!("serve was asked for") };
+    arguments.validate(|_| None)
+}
+
+fn serve_in(environment: &[(&str, &str)]) -> Result<ServeSettings, Problems> {
+    let cli = Cli::try_parse_from(["glacier-gateway", "serve"]).unwrap();
+    let Command::Serve(arguments) = cli.command else { unreachable!("serve was asked for") };
+    arguments.validate(|name| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_defaults_of_the_flags_are_the_layers_own() {
+    let settings = serve(&["--region", "eu-west-1"]).unwrap();
+    let defaults = AppSettings {
+        listen: "127.0.0.1:50051".parse().unwrap(),
+        glacier: GlacierSettings::new(Endpoint::resolve("eu-west-1", false, None).unwrap()),
+        describe: DescribeSettings::default(),
+        freshness: FreshnessSettings::default(),
+        cache: CacheSettings::default(),
+        grpc: GrpcSettings::default(),
+        server: ServerSettings::default(),
+    };
+    assert_eq!(format!("{:#?}", settings.app), format!("{defaults:#?}"));
+    assert_eq!(settings.log, LogSettings::default());
+}
+
+#[test]
+fn every_problem_is_in_one_message() {
+    let problems = serve(&[
+        "--listen",
+        "nowhere",
+        "--fetch-budget",
+        "8",
+        "--attempt-timeout",
+        "0s",
+        "--max-fetches",
+        "0",
+        "--max-streams",
+        "many",
+        "--cache-capacity",
+        "128",
+        "--reflection",
+        "perhaps",
+        "--log-format",
+        "xml",
+        "--log",
+        "a=b=c",
+        "--fips",
+        "yes",
+        "--drain",
+        "400days",
+    ])
+    .unwrap_err()
+    .to_string();
+    let flags = [
+        "--listen",
+        "--fetch-budget",
+        "--attempt-timeout",
+        "--max-fetches",
+        "--max-streams",
+        "--cache-capacity",
+        "--reflection",
+        "--log-format",
+        "--log:",
+        "--fips",
+        "--drain",
+        "no region",
+    ];
+    for flag in flags {
+        assert_eq!(problems.matches(&format!("\n  {flag}")).count(), 1, "{flag}\n{problems}");
+    }
+    assert_eq!(problems.lines().count(), flags.len() + 1, "{problems}");
+}
+
+#[test]
+fn awss_variables_keep_their_meaning_and_order() {
+    let endpoint = |environment: &[(&str, &str)]| serve_in(environment).unwrap().app.glacier.endpoint.to_string();
+    assert_eq!(endpoint(&[("AWS_REGION", "eu-west-1")]), "https://glacier.eu-west-1.amazonaws.com");
+    assert_eq!(endpoint(&[("AWS_DEFAULT_REGION", "cn-north-1")]), "https://glacier.cn-north-1.amazonaws.com.cn");
+    assert_eq!(
+        endpoint(&[("AWS_REGION", "us-east-1"), ("AWS_USE_FIPS_ENDPOINT", "true")]),
+        "https://glacier-fips.us-east-1.amazonaws.com"
+    );
+    let both = [
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", "http://general:1"),
+        ("AWS_ENDPOINT_URL_GLACIER", "http://special:2"),
+    ];
+    assert_eq!(endpoint(&both), "http://special:2");
+    assert_eq!(endpoint(&both[..2]), "http://general:1");
+}
+
+#[test]
+fn a_flag_comes_before_awss_variable() {
+    let cli = Cli::try_parse_from(["glacier-gateway", "serve", "--region", "eu-west-1"]).unwrap();
+    let Command::Serve(arguments) = cli.command else { unreachable!("serve was asked for") };
+    let settings = arguments.validate(|name| (name == "AWS_REGION").then(|| "us-east-1".to_owned())).unwrap();
+    assert_eq!(settings.app.glacier.endpoint.region(), "eu-west-1");
+}
+
+#[test]
+fn a_region_without_a_fips_endpoint_is_a_problem() {
+    let problems = serve(&["--region", "eu-west-1", "--fips", "true"]).unwrap_err();
+    assert!(problems.to_string().contains("no FIPS endpoint"), "{problems}");
+}
+
+#[test]
+fn a_job_id_may_begin_with_a_dash() {
+    for job in ["-abc_DEF", "-hF9p6o7", "--Zz", "-V1", "-"] {
+        let cli = Cli::try_parse_from(["glacier-gateway", "describe", "-v.1", job, "--max-age", "1s"]).unwrap();
+        let Command::Describe(arguments) = cli.command else { unreachable!("describe was asked for") };
+        assert_eq!((arguments.vault.as_str(), arguments.job.as_str()), ("-v.1", job));
+        assert_eq!(arguments.max_age.map(|age| age.as_secs()), Some(1));
+    }
+}
