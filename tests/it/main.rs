@@ -1,2 +1,17 @@
-//! placeholder
-fn main() {}
+//! The integration tests: one binary, one module per concern, tests named as sentences.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod calls;
+mod cli;
+mod coalescing;
+mod documents;
+mod errors;
+mod house;
+mod members;
+mod roundtrip;
+mod schedules;
+mod serving;
+mod stale;
+mod support;

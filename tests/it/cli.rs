@@ -1,0 +1,236 @@
+//! The binary from outside: exit codes, messages, signals, the small client.
+
+use std::{
+    net::TcpListener,
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use glacier_gateway::emulator::{EmulatedJob, Tier};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
+};
+
+use crate::support::gateway::{Gateway, PATIENCE, VAULT};
+
+/// The binary, with nothing in its environment that this machine happens to have.
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_glacier-gateway"));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn run(arguments: &[&str]) -> (i32, String, String) {
+    let ended = tokio::time::timeout(PATIENCE, command(arguments).output()).await.expect("it ends");
+    let Output { status, stdout, stderr } = ended.unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A running `serve`, and the address it logged.
+struct Served {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    address: String,
+}
+
+impl Served {
+    async fn start(arguments: &[&str]) -> Self {
+        let all = [&["serve", "--listen", "127.0.0.1:0", "--log-format", "json"], arguments].concat();
+        let mut child = command(&all).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = loop {
+            let fields = next_event(&mut log).await.expect("it serves");
+            if fields["message"] == "listening" {
+                break fields["address"].as_str().unwrap().to_owned();
+            }
+        };
+        Self { child, log, address }
+    }
+
+    async fn wait_for(&mut self, message: &str) -> Value {
+        loop {
+            let fields = next_event(&mut self.log).await.unwrap_or_else(|| panic!("{message:?} was never logged"));
+            if fields["message"] == message {
+                return fields;
+            }
+        }
+    }
+
+    async fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+    }
+
+    async fn exit_code(mut self) -> Option<i32> {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap().code()
+    }
+}
+
+async fn next_event(log: &mut Lines<BufReader<ChildStderr>>) -> Option<Value> {
+    let line = tokio::time::timeout(PATIENCE, log.next_line()).await.expect("a log line in time").unwrap()?;
+    let event: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    Some(event["fields"].clone())
+}
+
+/// P5.
+#[tokio::test]
+async fn a_bad_configuration_is_told_whole_and_exits_with_2() {
+    let bad = ["serve", "--listen", "x", "--fetch-budget", "8", "--max-fetches", "0", "--region", "eu west"];
+    for arguments in [&bad[..], &[&bad[..], &["--check-config"]].concat()] {
+        let (code, stdout, stderr) = run(arguments).await;
+        assert_eq!((code, stdout.as_str()), (2, ""));
+        for flag in ["--listen", "--fetch-budget", "--max-fetches", "eu west"] {
+            assert!(stderr.contains(flag), "{stderr}");
+        }
+    }
+    assert_eq!(run(&["serve", "--no-such-flag"]).await.0, 2);
+    assert_eq!(run(&["serve", "--region", "eu-west-1", "--check-config"]).await, (0, String::new(), String::new()));
+}
+
+#[tokio::test]
+async fn a_taken_port_is_a_clear_message() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for arguments in [&["serve", "--region", "eu-west-1", "--listen", &address][..], &["demo", "--listen", &address]] {
+        let (code, _, stderr) = run(arguments).await;
+        assert_eq!(code, 1);
+        assert!(stderr.contains(&address) && stderr.contains("--listen"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn every_command_explains_itself() {
+    for arguments in [&["--help"][..], &["serve", "--help"], &["demo", "--help"], &["describe", "--help"]] {
+        let (code, stdout, _) = run(arguments).await;
+        assert_eq!(code, 0);
+        assert!(stdout.contains("Usage:"), "{stdout}");
+    }
+}
+
+/// P1, the process's side.
+#[tokio::test]
+async fn sigterm_and_sigint_drain_and_exit_with_0() {
+    for signal in ["TERM", "INT"] {
+        let gateway = Served::start(&["--region", "us-east-1", "--lame-duck", "0s"]).await;
+        gateway.signal(signal).await;
+        assert_eq!(gateway.exit_code().await, Some(0), "{signal}");
+    }
+}
+
+/// P4.
+#[tokio::test]
+async fn a_second_signal_exits_at_once() {
+    let mut gateway = Served::start(&["--region", "us-east-1", "--lame-duck", "1h"]).await;
+    gateway.signal("TERM").await;
+    gateway.wait_for("told to stop; not ready any more, still accepting").await;
+    gateway.signal("TERM").await;
+    assert_eq!(gateway.exit_code().await, Some(143));
+}
+
+#[tokio::test]
+async fn each_call_is_one_event_with_what_an_operator_asks_for() {
+    let upstream = Gateway::start().await;
+    let job = upstream.add(EmulatedJob::archive(Tier::Bulk));
+    let endpoint = upstream.emulator.endpoint();
+    let mut served = Served::start(&["--region", "us-east-1", "--endpoint-url", &endpoint]).await;
+    let target = format!("http://{}", served.address);
+    assert_eq!(run(&["describe", VAULT, &job, "--target", &target]).await.0, 0);
+    let call = served.wait_for("call").await;
+    assert_eq!(call["method"], "/glacier.jobs.v1.JobService/DescribeJob");
+    assert_eq!((&call["code"], &call["cache"]), (&"OK".into(), &"glacier-gateway; fwd=miss; stored".into()));
+    assert!(call["duration_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(call["request_id"].as_str().unwrap().len(), 32);
+    assert!(call["caller"].as_str().unwrap().starts_with("127.0.0.1:"));
+
+    assert_eq!(run(&["describe", "elsewhere", "job", "--target", &target]).await.0, 1);
+    assert_eq!(served.wait_for("call").await["code"], "NotFound");
+
+    upstream.emulator.faults().next(glacier_gateway::emulator::Fault::throttled());
+    assert_eq!(run(&["describe", VAULT, "other", "--target", &target]).await.0, 1);
+    let failure = served.wait_for("the fetch from glacier failed").await;
+    assert_eq!((&failure["kind"], &failure["code"]), (&"Throttled".into(), &"ThrottlingException".into()));
+    assert!(!failure["aws_request_id"].as_str().unwrap().is_empty());
+    assert_eq!(served.wait_for("call").await["code"], "ResourceExhausted");
+}
+
+/// P8, for the log: at trace level, whatever happens, nothing secret.
+#[tokio::test]
+async fn no_secret_is_logged_at_any_level() {
+    let upstream = Gateway::start().await;
+    let endpoint = upstream.emulator.endpoint();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--region", "us-east-1", "--endpoint-url", &endpoint];
+    let mut child =
+        command(&[&arguments[..], &["--log", "trace", "--log-format", "json", "--lame-duck", "0s"]].concat())
+            .env("AWS_SECRET_ACCESS_KEY", "marked-secret-key")
+            .env("AWS_SESSION_TOKEN", "marked-session-token")
+            .spawn()
+            .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = loop {
+        let fields = next_event(&mut log).await.unwrap();
+        if fields["message"] == "listening" {
+            break fields["address"].as_str().unwrap().to_owned();
+        }
+    };
+    // The emulator refuses the signature, and echoes the token as the real one does.
+    let (code, _, told) = run(&["describe", VAULT, "job", "--target", &format!("http://{address}")]).await;
+    assert_eq!(code, 1);
+    assert!(told.contains("GATEWAY_CREDENTIALS_REJECTED") && !told.contains("marked"), "{told}");
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap().success());
+    let mut failures = 0;
+    while let Some(line) = tokio::time::timeout(PATIENCE, log.next_line()).await.unwrap().unwrap() {
+        assert!(!line.contains("marked") && !line.contains("Signature="), "{line}");
+        failures += usize::from(line.contains("the fetch from glacier failed"));
+    }
+    assert_eq!(failures, 1, "logged once");
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn describe_prints_json_and_keeps_the_rest_for_stderr() {
+    let gateway = Gateway::start().await;
+    let job =
+        gateway.add(EmulatedJob::archive(Tier::Bulk).with_id("-hF9p6o7").already_completed(Duration::from_hours(1)));
+    let target = format!("http://{}", gateway.address);
+    let (code, stdout, stderr) = run(&["describe", VAULT, &job, "--max-age", "1s", "--target", &target]).await;
+    assert_eq!(code, 0, "{stderr}");
+    let answer: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(answer["job"]["job_id"], "-hF9p6o7");
+    assert_eq!(answer["job"]["status_code"], "STATUS_CODE_SUCCEEDED");
+    assert!(answer["observe_time"].as_str().unwrap().ends_with('Z'));
+    assert!(
+        stderr.contains("cache-status: glacier-gateway; fwd=miss; stored") && stderr.contains("age: 0"),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn describe_explains_errors_and_exits_with_1() {
+    let gateway = Gateway::start().await;
+    let target = format!("http://{}", gateway.address);
+    let (code, stdout, stderr) = run(&["describe", "..", "a/b", "--account", "12", "--target", &target]).await;
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    for word in
+        ["INVALID_ARGUMENT", "reason: INVALID_REQUEST", "account_id: must be", "vault_name: must be", "job_id: must be"]
+    {
+        assert!(stderr.contains(word), "{word} is missing in {stderr}");
+    }
+    let (code, _, stderr) = run(&["describe", VAULT, "job", "--target", &target]).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("NOT_FOUND") && stderr.contains("glacier_code: ResourceNotFoundException"), "{stderr}");
+    let (code, _, stderr) = run(&["describe", VAULT, "job", "--target", "nowhere"]).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("--target"), "{stderr}");
+}

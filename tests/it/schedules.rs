@@ -1,0 +1,269 @@
+//! Random schedules of calls, cancels, answers and clock moves over a paused clock ("Properties" in faults.md).
+//!
+//! The model is a Glacier whose jobs complete and are forgotten at known times, and which fails and dawdles at random.
+//! What every caller hears is compared with what that Glacier knew.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use glacier_gateway::{
+    cache::{CacheSettings, JobCache},
+    clock::Clock,
+    describe::{DescribeError, DescribeSettings, Describer, Reply},
+    freshness::FreshnessSettings,
+    job::JobKey,
+    proto::v1::{DescribeJobResponse, Tier},
+    upstream::{Described, Fetch, JobSource, UpstreamErrorKind},
+};
+use proptest::prelude::*;
+use prost::Message as _;
+use tokio::{task::JoinHandle, time::Instant};
+
+use crate::support::fake::{EPOCH, error, key, paused_clock, running, succeeded};
+
+const KEYS: usize = 3;
+const MAX_CALL: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Somebody asks.
+    Call { key: usize, patience: Duration, max_age: Option<Duration> },
+    /// The latest caller goes away.
+    Cancel,
+    /// Time goes by.
+    Wait(Duration),
+    /// From now on Glacier takes this long, and fails or panics or not.
+    Glacier { latency: Duration, mood: Mood },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Well,
+    Failing(UpstreamErrorKind),
+    Panicking,
+}
+
+/// When the job of one key completes and is forgotten, counted from the start.
+#[derive(Debug, Clone, Copy)]
+struct Fate {
+    completes: Duration,
+    forgotten: Duration,
+}
+
+fn duration(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_millis)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let max_age = prop::option::of(duration(0..40_000));
+    let call = (0..KEYS, duration(1..15_000), max_age).prop_map(|(key, patience, max_age)| Step::Call {
+        key,
+        patience,
+        max_age,
+    });
+    let wait = prop_oneof![
+        8 => duration(0..3_000),
+        4 => duration(3_000..60_000),
+        1 => duration(3_600_000..40_000_000),
+    ];
+    let mood = prop_oneof![
+        6 => Just(Mood::Well),
+        2 => Just(Mood::Failing(UpstreamErrorKind::Unavailable)),
+        1 => Just(Mood::Failing(UpstreamErrorKind::Throttled)),
+        1 => Just(Mood::Failing(UpstreamErrorKind::Malformed)),
+        1 => Just(Mood::Panicking),
+    ];
+    let glacier = (duration(0..9_000), mood).prop_map(|(latency, mood)| Step::Glacier { latency, mood });
+    prop_oneof![8 => call, 1 => Just(Step::Cancel), 4 => wait.prop_map(Step::Wait), 2 => glacier]
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    (duration(0..120_000), duration(86_400_000..90_000_000))
+        .prop_map(|(completes, after)| Fate { completes, forgotten: completes + after })
+}
+
+/// The emulated truth, and what was asked of it.
+struct Model {
+    start: Instant,
+    clock: Clock,
+    fates: HashMap<String, Fate>,
+    now: Mutex<(Duration, Mood)>,
+    /// Per key: fetches under way, and when the last one ended.
+    fetches: Mutex<HashMap<String, (usize, Option<Instant>)>>,
+    /// What the fetches did wrong. A fetch cannot fail the test itself: its panics are caught.
+    violations: Mutex<Vec<String>>,
+}
+
+impl Model {
+    fn completion(&self, key: &JobKey) -> SystemTime {
+        SystemTime::UNIX_EPOCH + EPOCH + self.fates[key.job_id()].completes
+    }
+}
+
+struct Source(Arc<Model>);
+
+/// Notes the end of a fetch, by a panic too.
+struct UnderWay(Arc<Model>, String, Mood);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut fetches = self.0.fetches.lock().unwrap();
+        let (under_way, ended) = fetches.get_mut(&self.1).unwrap();
+        *under_way -= 1;
+        // A panic leaves no knowledge behind, so it begins no cooldown.
+        *ended = (self.2 != Mood::Panicking).then(Instant::now);
+    }
+}
+
+impl JobSource for Source {
+    fn describe_job(&self, key: JobKey, until: Instant) -> Fetch<'_> {
+        let model = Arc::clone(&self.0);
+        let (latency, mood) = *model.now.lock().unwrap();
+        {
+            let mut fetches = model.fetches.lock().unwrap();
+            let (under_way, ended) = fetches.entry(key.job_id().to_owned()).or_default();
+            *under_way += 1;
+            let pause = ended.map(|ended| ended.elapsed());
+            let mut violations = model.violations.lock().unwrap();
+            if *under_way > 1 {
+                violations.push(format!("{under_way} fetches at once of {key:?}"));
+            }
+            if pause.is_some_and(|pause| pause < Duration::from_secs(1)) {
+                violations.push(format!("a fetch of {key:?} only {pause:?} after the last"));
+            }
+        }
+        let under_way = UnderWay(Arc::clone(&model), key.job_id().to_owned(), mood);
+        Box::pin(async move {
+            let _under_way = under_way;
+            let asked_at = Instant::now();
+            if tokio::time::timeout_at(until, tokio::time::sleep(latency)).await.is_err() {
+                return Err(error(UpstreamErrorKind::Unavailable));
+            }
+            match mood {
+                Mood::Well => {}
+                Mood::Failing(kind) => return Err(error(kind)),
+                Mood::Panicking => std::panic::resume_unwind(Box::new("scripted")),
+            }
+            let fate = model.fates[key.job_id()];
+            let age = model.start.elapsed();
+            let job = if age < fate.completes {
+                running(&key, Tier::Standard)
+            } else if age < fate.forgotten {
+                succeeded(&key, model.completion(&key))
+            } else {
+                return Err(error(UpstreamErrorKind::JobNotFound));
+            };
+            Ok(Described { job, asked_at, observed_at: model.clock.now(), request_id: None })
+        })
+    }
+}
+
+/// What one caller heard.
+struct Heard {
+    key: JobKey,
+    max_age: Option<Duration>,
+    patience: Duration,
+    waited: Duration,
+    at: SystemTime,
+    reply: Reply,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    InProgress,
+    Final,
+    Gone,
+}
+
+fn check(model: &Model, heard: &Heard) -> Option<Stage> {
+    let Heard { key, max_age, patience, waited, at, reply } = heard;
+    assert!(*waited <= (*patience).min(MAX_CALL) + Duration::from_millis(50), "answered in time, not after {waited:?}");
+    let answer = match &reply.result {
+        Ok(answer) => answer,
+        Err(DescribeError::Expired { completion, .. }) => {
+            assert_eq!(*completion, model.completion(key));
+            return Some(Stage::Gone);
+        }
+        Err(DescribeError::Upstream(error)) if error.kind == UpstreamErrorKind::JobNotFound => {
+            return Some(Stage::Gone);
+        }
+        Err(_) => return None,
+    };
+    let response = DescribeJobResponse::decode(answer.response.clone()).unwrap();
+    let job = response.job.unwrap();
+    let observed = SystemTime::try_from(response.observe_time.unwrap()).unwrap();
+    assert_eq!(job.job_id(), key.job_id(), "the job that was asked for");
+    assert_eq!(at.duration_since(observed).unwrap(), answer.age, "the age that it claims");
+    if let Some(max_age) = max_age {
+        assert!(answer.age <= (*max_age).max(Duration::from_secs(1)), "{:?} for {max_age:?}", answer.age);
+    }
+    let completion = model.completion(key);
+    assert_eq!(job.completed(), observed >= completion, "what Glacier knew when it was observed");
+    Some(if job.completed() { Stage::Final } else { Stage::InProgress })
+}
+
+async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
+    let clock = paused_clock();
+    let names: Vec<_> = (0..KEYS).map(|n| format!("job-{n}")).collect();
+    let model = Arc::new(Model {
+        start: Instant::now(),
+        clock: clock.clone(),
+        fates: names.iter().cloned().zip(fates).collect(),
+        now: Mutex::new((Duration::from_millis(50), Mood::Well)),
+        fetches: Mutex::default(),
+        violations: Mutex::default(),
+    });
+    let cache = JobCache::new(&CacheSettings::default(), FreshnessSettings::default(), clock.clone());
+    let settings = DescribeSettings::default();
+    let describer = Describer::new(Arc::new(Source(Arc::clone(&model))), cache, clock.clone(), &settings);
+    // In the order in which the answers were given.
+    let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();
+    let mut callers: Vec<JoinHandle<()>> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Call { key: n, patience, max_age } => {
+                let (describer, clock, heard, key) =
+                    (describer.clone(), clock.clone(), Arc::clone(&heard), key(&names[n]));
+                callers.push(tokio::spawn(async move {
+                    let start = Instant::now();
+                    let reply = describer.describe(&key, max_age, start + patience.min(MAX_CALL)).await;
+                    let (waited, at) = (start.elapsed(), clock.now().wall);
+                    heard.lock().unwrap().push(Heard { key, max_age, patience, waited, at, reply });
+                }));
+                tokio::task::yield_now().await;
+            }
+            Step::Cancel => callers.pop().into_iter().for_each(|caller| caller.abort()),
+            Step::Wait(duration) => tokio::time::sleep(duration).await,
+            Step::Glacier { latency, mood } => *model.now.lock().unwrap() = (latency, mood),
+        }
+    }
+    for caller in callers {
+        caller.await.expect("a caller's own assertion failed, or it panicked");
+    }
+    let mut reached: HashMap<String, Stage> = HashMap::new();
+    for heard in heard.lock().unwrap().iter() {
+        let Some(stage) = check(&model, heard) else { continue };
+        if let Some(before) = reached.get(heard.key.job_id()) {
+            assert!(stage >= *before, "{:?} went from {before:?} back to {stage:?}", heard.key);
+        }
+        reached.insert(heard.key.job_id().to_owned(), stage);
+    }
+    let violations = model.violations.lock().unwrap();
+    assert!(violations.is_empty(), "{violations:#?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_schedule_keeps_the_promises(
+        fates in prop::collection::vec(fate(), KEYS),
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(play(fates, steps));
+    }
+}

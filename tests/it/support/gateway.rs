@@ -1,0 +1,210 @@
+//! A whole gateway in front of an emulated Glacier: real sockets, real HTTP, real signatures, on loopback.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use glacier_gateway::{
+    app::{App, AppSettings},
+    cache::CacheSettings,
+    clock::Clock,
+    describe::DescribeSettings,
+    emulator::{EmulatedJob, Emulator, Settings},
+    freshness::FreshnessSettings,
+    glacier::{CredentialsHolder, Endpoint, GlacierSettings},
+    grpc::GrpcSettings,
+    proto::v1::{DescribeJobRequest, DescribeJobResponse, job_service_client::JobServiceClient},
+    server::{Drained, ServerSettings},
+};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::{sync::oneshot, task::JoinHandle};
+use tonic::{Code, Request, Response, Status, body::Body, metadata::MetadataMap, transport::Channel};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+pub(crate) const VAULT: &str = "vault";
+/// Long enough for anything on loopback, even on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A gateway, its emulated Glacier, and a connection to it.
+pub(crate) struct Gateway {
+    pub(crate) emulator: Emulator,
+    pub(crate) address: SocketAddr,
+    pub(crate) client: JobServiceClient<Channel>,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<Drained>,
+}
+
+impl Gateway {
+    /// Defaults everywhere, except that draining takes no lame duck.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut AppSettings)) -> Self {
+        let settings = Settings::default();
+        let known = &settings.credentials[0];
+        let credentials = CredentialsHolder::fixed(&known.access_key_id, &known.secret_access_key, None);
+        Self::start_as(settings, credentials, change).await
+    }
+
+    pub(crate) async fn start_as(
+        emulated: Settings,
+        credentials: CredentialsHolder,
+        change: impl FnOnce(&mut AppSettings),
+    ) -> Self {
+        Self::start_at(Clock::system(), emulated, credentials, change).await
+    }
+
+    pub(crate) async fn start_at(
+        clock: Clock,
+        emulated: Settings,
+        credentials: CredentialsHolder,
+        change: impl FnOnce(&mut AppSettings),
+    ) -> Self {
+        let emulator = Emulator::start(0, emulated).await.unwrap();
+        emulator.store().create_vault(VAULT);
+        let mut settings = settings_for(&emulator.endpoint());
+        change(&mut settings);
+        let app = App::bind(settings, credentials, clock).await.unwrap();
+        let address = app.address();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(app.run(async move {
+            // Dropping the gateway stops it, too.
+            let _ = stopped.await;
+        }));
+        let client = JobServiceClient::new(channel(address).await);
+        Self { emulator, address, client, stop: Some(stop), served }
+    }
+
+    /// Adds a job to the vault; returns its id.
+    pub(crate) fn add(&self, job: EmulatedJob) -> String {
+        self.emulator.store().add(VAULT, job)
+    }
+
+    /// Asks about a job in the vault.
+    pub(crate) async fn ask(&self, job_id: &str) -> Result<Response<DescribeJobResponse>, Status> {
+        self.call(Request::new(question(job_id))).await
+    }
+
+    /// Asks, and accepts an answer of at most `max_age`.
+    pub(crate) async fn ask_within(
+        &self,
+        job_id: &str,
+        max_age: Duration,
+    ) -> Result<Response<DescribeJobResponse>, Status> {
+        let max_age = Some(max_age.try_into().unwrap());
+        self.call(Request::new(DescribeJobRequest { max_age, ..question(job_id) })).await
+    }
+
+    pub(crate) async fn call(
+        &self,
+        request: Request<DescribeJobRequest>,
+    ) -> Result<Response<DescribeJobResponse>, Status> {
+        tokio::time::timeout(PATIENCE, self.client.clone().describe_job(request)).await.expect("an answer in time")
+    }
+
+    /// The error that asking about a job gives.
+    pub(crate) async fn refusal(&self, job_id: &str) -> Refusal {
+        Refusal::of(self.ask(job_id).await)
+    }
+
+    /// A new connection to the gateway.
+    pub(crate) async fn channel(&self) -> Channel {
+        channel(self.address).await
+    }
+
+    /// A client without tonic's channel: it sends again what a closing connection did not take, and leaves
+    /// `grpc-timeout` to the gateway.
+    pub(crate) fn resending_client(&self) -> JobServiceClient<legacy::Client<HttpConnector, Body>> {
+        let mut connector = HttpConnector::new();
+        // Else the kernel holds back small frames for 40 ms.
+        connector.set_nodelay(true);
+        let client = legacy::Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
+        JobServiceClient::with_origin(client, format!("http://{}", self.address).parse().unwrap())
+    }
+
+    /// Asks with a `grpc-timeout` that only the gateway reads: tonic's own channel would end the call itself.
+    pub(crate) async fn ask_with_timeout(
+        &self,
+        job_id: &str,
+        timeout: &str,
+    ) -> Result<Response<DescribeJobResponse>, Status> {
+        let mut request = Request::new(question(job_id));
+        request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        let mut client = self.resending_client();
+        tokio::time::timeout(PATIENCE, client.describe_job(request)).await.expect("an answer in time")
+    }
+
+    /// Orders the gateway to stop; [`Gateway::stopped`] waits for it.
+    pub(crate) fn order_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    pub(crate) async fn stopped(self) -> Drained {
+        tokio::time::timeout(PATIENCE, self.served).await.expect("the drain ends in time").unwrap()
+    }
+}
+
+fn settings_for(endpoint: &str) -> AppSettings {
+    AppSettings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        glacier: GlacierSettings::new(Endpoint::resolve("us-east-1", false, Some(endpoint)).unwrap()),
+        describe: DescribeSettings::default(),
+        freshness: FreshnessSettings::default(),
+        cache: CacheSettings::default(),
+        grpc: GrpcSettings::default(),
+        server: ServerSettings { lame_duck: Duration::ZERO, ..ServerSettings::default() },
+    }
+}
+
+async fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+pub(crate) fn question(job_id: &str) -> DescribeJobRequest {
+    DescribeJobRequest { vault_name: VAULT.to_owned(), job_id: job_id.to_owned(), ..DescribeJobRequest::default() }
+}
+
+/// One header of an answer.
+pub(crate) fn header<'a>(metadata: &'a MetadataMap, name: &str) -> &'a str {
+    metadata.get(name).unwrap_or_else(|| panic!("no {name} in {metadata:?}")).to_str().unwrap()
+}
+
+/// The rest of `cache-status` after the cache's name.
+pub(crate) fn cache_status(metadata: &MetadataMap) -> &str {
+    header(metadata, "cache-status").strip_prefix("glacier-gateway; ").unwrap()
+}
+
+/// An error status and its decoded details.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) status: Status,
+    pub(crate) details: ErrorDetails,
+}
+
+impl Refusal {
+    pub(crate) fn of<T: std::fmt::Debug>(outcome: Result<T, Status>) -> Self {
+        let status = outcome.expect_err("an error was expected");
+        Self { code: status.code(), details: status.get_error_details(), status }
+    }
+
+    pub(crate) fn reason(&self) -> &str {
+        let info = self.details.error_info().unwrap_or_else(|| panic!("no ErrorInfo in {self:?}"));
+        assert_eq!(info.domain, "glacier-gateway");
+        &info.reason
+    }
+
+    pub(crate) fn metadata(&self) -> &HashMap<String, String> {
+        &self.details.error_info().unwrap().metadata
+    }
+
+    /// The retry delay, which `RetryInfo` and the trailer must agree on.
+    pub(crate) fn retry_delay(&self) -> Option<Duration> {
+        let delay = self.details.retry_info().and_then(|info| info.retry_delay);
+        let pushback = self.status.metadata().get("grpc-retry-pushback-ms").map(|ms| ms.to_str().unwrap().to_owned());
+        assert_eq!(pushback, delay.map(|delay| delay.as_millis().to_string()));
+        delay
+    }
+}
