@@ -1,0 +1,150 @@
+"""Child processes whose output is a source of events: each line is kept, waited for, and shown when a test fails."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from typing import ClassVar
+
+GATEWAY = os.environ["GATEWAY_BIN"]
+REGION = "us-east-1"
+ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
+SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+
+START_SECONDS = 20
+# More than the default lame duck and drain together.
+STOP_SECONDS = 30
+
+
+class LoggedProcess:
+    """A running program; `address` is where it listens, once it has said so."""
+
+    running: ClassVar[list["LoggedProcess"]] = []
+
+    def __init__(self, name, argv, env):
+        self.name = name
+        self.address = None
+        self.lines = []
+        self._changed = threading.Condition()
+        self._open_streams = 2
+        self._asked_to_stop = False
+        self._process = subprocess.Popen(
+            argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
+        for stream in (self._process.stdout, self._process.stderr):
+            threading.Thread(target=self._read, args=(stream,), daemon=True).start()
+        LoggedProcess.running.append(self)
+
+    def _read(self, stream):
+        for line in stream:
+            with self._changed:
+                self.lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._open_streams -= 1
+            self._changed.notify_all()
+
+    @property
+    def log(self):
+        return "\n".join(self.lines)
+
+    def wait_for(self, find, seconds):
+        """What `find(line)` makes of the first line that it accepts (returns something true for)."""
+        deadline = time.monotonic() + seconds
+        seen = 0
+        with self._changed:
+            while True:
+                for line in self.lines[seen:]:
+                    if found := find(line):
+                        return found
+                seen = len(self.lines)
+                left = deadline - time.monotonic()
+                if not self._open_streams or left <= 0:
+                    why = "closed its output" if not self._open_streams else f"took longer than {seconds} s"
+                    raise AssertionError(f"{self.name} {why} before saying what was waited for; its output:\n{self.log}")
+                self._changed.wait(left)
+
+    def ask_to_stop(self, signal_number=signal.SIGTERM):
+        """Asks the process to end; once, since a second signal would mean "at once"."""
+        if not self._asked_to_stop:
+            self._asked_to_stop = True
+            self._process.send_signal(signal_number)
+
+    def wait(self):
+        """The exit code, as soon as there is one; a process that does not end is killed."""
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return f"none within {STOP_SECONDS} s"
+        finally:
+            LoggedProcess.running.remove(self)
+
+
+@contextlib.contextmanager
+def running(name, argv, env, stop_signal=signal.SIGTERM):
+    """Runs a program for the length of a `with`; it must end with exit code 0 when it is asked to."""
+    process = LoggedProcess(name, argv, env)
+    try:
+        yield process
+    finally:
+        process.ask_to_stop(stop_signal)
+        code = process.wait()
+    assert code == 0, f"{name}: exit code {code}; its output:\n{process.log}"
+
+
+@contextlib.contextmanager
+def running_gateway(endpoint, *flags, token=None, lame_duck="0s"):
+    """`glacier-gateway serve` before the Glacier at `endpoint`, on a port of its own."""
+    argv = [GATEWAY, "serve", "--listen", "127.0.0.1:0", "--region", REGION, "--endpoint-url", endpoint]
+    argv += ["--log-format", "json", "--lame-duck", lame_duck, "--drain", "5s", *flags]
+    with empty_home() as home, running("gateway", argv, aws_environment(home, token)) as process:
+        process.address = process.wait_for(listening_address, START_SECONDS)
+        yield process
+
+
+@contextlib.contextmanager
+def running_demo():
+    """`glacier-gateway demo` as a newcomer starts it: no flags, no AWS settings, ended with Ctrl-C."""
+    with empty_home() as home:
+        env = {"PATH": os.environ["PATH"], "HOME": home}
+        with running("demo", [GATEWAY, "demo"], env, stop_signal=signal.SIGINT) as process:
+            process.address = "127.0.0.1:50051"
+            yield process
+
+
+@contextlib.contextmanager
+def empty_home():
+    """A home directory without settings."""
+    with tempfile.TemporaryDirectory(prefix="interop-home-") as home:
+        yield home
+
+
+def aws_environment(home, token=None):
+    """The whole environment of a gateway: credentials as AWS's default chain takes them first, and nothing else."""
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": home,
+        "AWS_CONFIG_FILE": os.path.join(home, "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": os.path.join(home, "credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    }
+    if token:
+        env["AWS_SESSION_TOKEN"] = token
+    return env
+
+
+def listening_address(line):
+    """The address in the log line by which the gateway says that it is ready, None for every other line."""
+    try:
+        fields = json.loads(line)["fields"]
+        return fields["address"] if fields["message"] == "listening" else None
+    except (ValueError, KeyError, TypeError):
+        return None
