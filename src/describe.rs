@@ -19,6 +19,7 @@ use crate::{
 mod answer;
 mod flights;
 mod limiter;
+mod throttle;
 
 pub use answer::{Answer, CacheStatus, DescribeError, Forwarded, Reply, StaleBecause};
 use flights::{Flights, Joined};

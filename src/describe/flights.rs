@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::limiter::Limiter;
+use super::{limiter::Limiter, throttle::AdaptiveThrottle};
 use crate::{
     cache::{Failure, Finding, JobCache, Knowledge, Observation, Rejected},
     clock::Clock,
@@ -28,6 +28,7 @@ pub(super) struct Flights {
     cache: JobCache,
     clock: Clock,
     limiter: Limiter,
+    throttle: AdaptiveThrottle,
     budget: Duration,
     under_way: Mutex<HashMap<JobKey, watch::Receiver<Option<Landed>>>>,
 }
@@ -60,7 +61,15 @@ impl Flights {
         settings: &super::DescribeSettings,
     ) -> Self {
         let limiter = Limiter::new(&settings.limits);
-        Self { source, cache, clock, limiter, budget: settings.fetch_budget, under_way: Mutex::default() }
+        Self {
+            source,
+            cache,
+            clock,
+            limiter,
+            throttle: AdaptiveThrottle::default(),
+            budget: settings.fetch_budget,
+            under_way: Mutex::default(),
+        }
     }
 
     /// Joins the fetch for `key`, or starts it, unless `settled` finds that there is no need: it is asked once nobody
@@ -110,7 +119,19 @@ impl Flights {
         Ok(self.cache.observe(key, Observation { finding, asked_at: started, observed_at: now }).0)
     }
 
+    /// Asks Glacier, unless this replica has enough to do or the account has had enough.
     async fn ask(&self, key: &JobKey, until: Instant) -> Result<Described, UpstreamError> {
+        if !self.throttle.admits(self.clock.now().instant, fastrand::f64()) {
+            let detail = "held back: glacier throttles this account";
+            return Err(UpstreamError::new(UpstreamErrorKind::Throttled, false, detail));
+        }
+        let answer = self.ask_in_turn(key, until).await;
+        let throttled = answer.as_ref().is_err_and(|error| error.kind == UpstreamErrorKind::Throttled);
+        self.throttle.answered(self.clock.now().instant, throttled);
+        answer
+    }
+
+    async fn ask_in_turn(&self, key: &JobKey, until: Instant) -> Result<Described, UpstreamError> {
         let _place = self
             .limiter
             .enter()

@@ -266,3 +266,27 @@ async fn a_jump_of_the_wall_clock_changes_no_freshness() {
         assert_eq!(bench.ask(&key("done")).await.status, CacheStatus::Hit { ttl }, "{jump}");
     }
 }
+
+/// A throttled account is asked less and less; what is known is given, and who knows nothing hears why.
+#[tokio::test(start_paused = true)]
+async fn a_throttled_account_is_not_hammered() {
+    let (script, bench) = Script::bench();
+    bench.ask(&key("known")).await.result.unwrap();
+    script.fails(UpstreamErrorKind::Throttled);
+    tokio::time::sleep(31 * SECOND).await;
+    for n in 0..1000 {
+        let reply = bench.ask(&key(&format!("job-{n}"))).await;
+        assert_eq!(kind(&reply), UpstreamErrorKind::Throttled);
+    }
+    // The first few go through, then about one in (requests) does: the harmonic sum.
+    assert!(bench.calls() <= 40, "{}", bench.calls());
+    assert!(matches!(bench.ask(&key("known")).await.status, CacheStatus::Stale { .. }));
+    // Two minutes after the last word of it, all is well.
+    script.says(|key| Ok(running(key, Tier::Standard)));
+    tokio::time::sleep(125 * SECOND).await;
+    let before = bench.calls();
+    for n in 0..100 {
+        bench.ask(&key(&format!("job-{n}"))).await.result.unwrap();
+    }
+    assert_eq!(bench.calls(), before + 100);
+}
