@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     cache::{Finding, JobCache, Knowledge, Learnt},
     clock::{Clock, Moment},
-    freshness::Usability,
+    freshness::{JobState, Usability},
     job::JobKey,
     upstream::{JobSource, UpstreamError},
 };
@@ -61,13 +61,19 @@ impl Describer {
     pub async fn describe(&self, key: &JobKey, max_age: Option<Duration>, deadline: Instant) -> Reply {
         let max_age = max_age.map(|age| age.max(self.cache.settings().max_age_floor));
         let reason = match self.look_up(key, max_age) {
+            LookUp::Fresh { reply, refresh } => {
+                if fastrand::f64() < refresh {
+                    self.refresh_in_background(key);
+                }
+                return reply;
+            }
             LookUp::Settled(reply) => return reply,
             LookUp::Ask(reason) => reason,
         };
         // Knowledge may have arrived since we looked; looking again under the flights' lock makes "at most one fetch per
         // key" exact.
         let settled = || match self.look_up(key, max_age) {
-            LookUp::Settled(reply) => Some(reply),
+            LookUp::Fresh { reply, .. } | LookUp::Settled(reply) => Some(reply),
             LookUp::Ask(_) => None,
         };
         let (mut flight, collapsed) = match self.flights.join_or_start(key, settled) {
@@ -93,7 +99,8 @@ impl Describer {
         let usability = knowledge.learnt.as_ref().map(|l| l.lifetime.judge(l.age(now.instant), max_age));
         let reason = match (usability, &knowledge.learnt) {
             (Some(Usability::Fresh { ttl }), Some(learnt)) => {
-                return LookUp::Settled(reply(&knowledge, learnt, now, CacheStatus::Hit { ttl }));
+                let refresh = self.refresh_probability(&knowledge, now);
+                return LookUp::Fresh { reply: reply(&knowledge, learnt, now, CacheStatus::Hit { ttl }), refresh };
             }
             (Some(Usability::TooOldForCaller), _) => Forwarded::Request,
             (Some(Usability::Stale { .. }), _) => Forwarded::Stale,
@@ -106,6 +113,33 @@ impl Describer {
             }
             None => LookUp::Ask(reason),
         }
+    }
+
+    /// How likely a hit on this should start a refresh. What cannot change, or is not a description, is not refreshed early;
+    /// nor is anything just after a failure.
+    fn refresh_probability(&self, knowledge: &Knowledge, now: Moment) -> f64 {
+        let Some(learnt) = &knowledge.learnt else { return 0.0 };
+        let changes = match &learnt.observation.finding {
+            Finding::Described(description) => match description.state {
+                JobState::InProgress | JobState::Doubtful => true,
+                JobState::Final { .. } => false,
+            },
+            Finding::Absent(_) | Finding::Denied(_) => false,
+        };
+        if changes && knowledge.cooling(now.instant, self.cache.settings()).is_none() {
+            learnt.lifetime.refresh_probability(learnt.age(now.instant))
+        } else {
+            0.0
+        }
+    }
+
+    /// Starts a fetch that nobody waits for, unless one is under way or has just ended.
+    fn refresh_in_background(&self, key: &JobKey) {
+        let is_due = || {
+            let now = self.clock.now();
+            self.cache.get(key).is_some_and(|knowledge| self.refresh_probability(&knowledge, now) > 0.0)
+        };
+        let _nobody_waits = self.flights.join_or_start(key, || (!is_due()).then_some(()));
     }
 
     /// The answer that a fetch brought.
@@ -142,6 +176,12 @@ impl Describer {
 }
 
 enum LookUp {
+    /// Fresh; `refresh` is the probability with which the hit should start a refresh.
+    Fresh {
+        reply: Reply,
+        refresh: f64,
+    },
+    /// Not fresh, but nobody is to be asked at the moment.
     Settled(Reply),
     Ask(Forwarded),
 }

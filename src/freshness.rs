@@ -99,6 +99,9 @@ pub fn says_ended(facts: &JobFacts) -> bool {
     facts.completed == Some(true) || matches!(facts.status, StatusCode::Succeeded | StatusCode::Failed)
 }
 
+/// The part of its freshness after which something is refreshed early.
+const REFRESH_FROM: f64 = 0.8;
+
 /// How long something observed stays fresh and usable, both counted from the observation. `fresh <= usable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
@@ -144,6 +147,16 @@ impl Lifetime {
     /// The lifetime of "the gateway's role may not ask this".
     pub fn of_denial(settings: &FreshnessSettings) -> Self {
         Self::never_stale(settings.denied)
+    }
+
+    /// How likely a hit at this age should start a refresh behind the caller's back: zero until 80 % of the freshness are
+    /// gone, one when all is. A key that is asked for often is refreshed early, once; one that is not costs nothing.
+    pub fn refresh_probability(self, age: Duration) -> f64 {
+        if self.fresh.is_zero() {
+            return 0.0;
+        }
+        let spent = age.as_secs_f64() / self.fresh.as_secs_f64();
+        ((spent - REFRESH_FROM) / (1.0 - REFRESH_FROM)).clamp(0.0, 1.0)
     }
 
     /// What may be done with something of this lifetime at this age, for a caller who accepts at most `max_age`.

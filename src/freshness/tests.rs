@@ -143,3 +143,14 @@ fn a_callers_max_age_shortens_and_never_lengthens() {
     assert_eq!(lifetime.judge(seconds(16), Some(seconds(15))), Usability::Unusable);
     assert_eq!(lifetime.judge(seconds(20), Some(seconds(99))), Usability::Unusable);
 }
+
+#[test]
+fn early_refresh_becomes_certain_over_the_last_fifth() {
+    let lifetime = Lifetime { fresh: Duration::from_secs(100), usable: Duration::from_secs(100) };
+    for (age, expected) in [(0, 0.0), (79, 0.0), (80, 0.0), (85, 0.25), (90, 0.5), (100, 1.0), (200, 1.0)] {
+        let probability = lifetime.refresh_probability(Duration::from_secs(age));
+        assert!((probability - expected).abs() < 1e-9, "{age}: {probability}");
+    }
+    let none = Lifetime { fresh: Duration::ZERO, usable: Duration::ZERO };
+    assert!(none.refresh_probability(Duration::from_secs(1)).abs() < 1e-9);
+}

@@ -267,6 +267,49 @@ async fn a_jump_of_the_wall_clock_changes_no_freshness() {
     }
 }
 
+/// Probabilistic early refresh: callers of a busy key never wait for Glacier.
+#[tokio::test(start_paused = true)]
+async fn a_busy_key_is_refreshed_before_it_expires() {
+    let (_, bench) = Script::bench();
+    bench.ask(&key("job")).await.result.unwrap();
+    for _ in 0..6000 {
+        tokio::time::sleep(SECOND / 20).await;
+        let reply = bench.ask(&key("job")).await;
+        assert!(matches!(reply.status, CacheStatus::Hit { .. }), "{:?}", reply.status);
+    }
+    // 300 s at 24 to 30 s each.
+    assert!((10..=13).contains(&bench.calls()), "{}", bench.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_key_and_a_final_one_are_not_refreshed() {
+    let completion = paused_clock().now().wall;
+    let (script, bench) = Script::bench();
+    bench.ask(&key("idle")).await.result.unwrap();
+    script.says(move |key| Ok(succeeded(key, completion)));
+    bench.ask(&key("done")).await.result.unwrap();
+    for _ in 0..86_000 {
+        tokio::time::sleep(SECOND).await;
+        bench.ask(&key("done")).await.result.unwrap();
+    }
+    assert_eq!(bench.calls(), 2);
+}
+
+/// While Glacier fails, an early refresh is tried once per cooldown at most, and the hits go on.
+#[tokio::test(start_paused = true)]
+async fn a_failing_early_refresh_harms_no_hit_and_cools_down() {
+    let (script, bench) = Script::bench();
+    bench.ask(&key("job")).await.result.unwrap();
+    script.fails(UpstreamErrorKind::Unavailable);
+    tokio::time::sleep(24 * SECOND).await;
+    for _ in 0..590 {
+        tokio::time::sleep(SECOND / 100).await;
+        let reply = bench.ask(&key("job")).await;
+        assert!(matches!(reply.status, CacheStatus::Hit { .. }), "{:?}", reply.status);
+    }
+    assert!((2..=7).contains(&bench.calls()), "{}", bench.calls());
+}
+
 /// A throttled account is asked less and less; what is known is given, and who knows nothing hears why.
 #[tokio::test(start_paused = true)]
 async fn a_throttled_account_is_not_hammered() {
