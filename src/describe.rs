@@ -60,6 +60,8 @@ impl Describer {
     /// that to policy, and values below the floor are raised to it.
     pub async fn describe(&self, key: &JobKey, max_age: Option<Duration>, deadline: Instant) -> Reply {
         let max_age = max_age.map(|age| age.max(self.cache.settings().max_age_floor));
+        // What is known about `-` belongs to the account that it stood for at the time.
+        let key = &key.under(self.flights.identity());
         let reason = match self.look_up(key, max_age) {
             LookUp::Fresh { reply, refresh } => {
                 if fastrand::f64() < refresh {

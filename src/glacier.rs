@@ -13,6 +13,7 @@
 mod credentials;
 mod endpoint;
 mod error;
+mod own_account;
 mod request;
 mod response;
 mod signing;
@@ -32,7 +33,7 @@ pub use self::{
 use self::{response::Answer, transport::Phase};
 use crate::{
     clock::{Clock, Moment},
-    job::JobKey,
+    job::{Identity, JobKey, OWN_ACCOUNT},
     upstream::{Described, Fetch, JobSource, UpstreamError, UpstreamErrorKind as Kind},
 };
 
@@ -209,7 +210,17 @@ impl GlacierClient {
 
 impl JobSource for GlacierClient {
     fn describe_job(&self, key: JobKey, until: Instant) -> Fetch<'_> {
-        Box::pin(async move { self.describe(&key, until).await })
+        Box::pin(async move {
+            let described = self.describe(&key, until).await?;
+            if key.account_id() == OWN_ACCOUNT {
+                self.credentials.own_account().answered(&described.job);
+            }
+            Ok(described)
+        })
+    }
+
+    fn identity(&self) -> Identity {
+        self.credentials.own_account().identity()
     }
 }
 

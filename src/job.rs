@@ -28,7 +28,14 @@ pub struct JobKey {
     /// `account/vault/job`; no part can hold a slash, so the text is unambiguous. One allocation per key: a cache of a
     /// million jobs feels the difference to three.
     text: Arc<str>,
+    /// Which account [`OWN_ACCOUNT`] stands for; always the default one where an account is named.
+    identity: Identity,
 }
+
+/// Which account [`OWN_ACCOUNT`] stands for at a time. Another value means: perhaps another account, so that what is known
+/// about keys of the old identity says nothing about those of the new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Identity(pub u32);
 
 /// A request field that is not acceptable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +55,14 @@ impl JobKey {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self { text: [account_id, vault_name, job_id].join("/").into() })
+        Ok(Self { text: [account_id, vault_name, job_id].join("/").into(), identity: Identity::default() })
+    }
+
+    /// The key of the same name while [`OWN_ACCOUNT`] stands for `identity`.
+    #[must_use]
+    pub fn under(&self, identity: Identity) -> Self {
+        let identity = if self.account_id() == OWN_ACCOUNT { identity } else { Identity::default() };
+        Self { text: Arc::clone(&self.text), identity }
     }
 
     /// `-`, or 12 digits.
@@ -200,6 +214,14 @@ mod tests {
     fn the_longest_names_are_legal() {
         assert!(JobKey::parse("-", &"v".repeat(255), &"j".repeat(256)).is_ok());
         assert!(JobKey::parse("-", "...", "-").is_ok());
+    }
+
+    #[test]
+    fn only_the_own_account_has_an_identity() {
+        let (own, named) = (JobKey::parse("-", "v", "j").unwrap(), JobKey::parse("123456789012", "v", "j").unwrap());
+        assert_ne!(own.under(Identity(1)), own);
+        assert_eq!(own.under(Identity(1)).under(Identity(0)), own);
+        assert_eq!(named.under(Identity(1)), named);
     }
 
     #[test]

@@ -6,12 +6,19 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{clock::Moment, job::JobKey, proto::v1::GlacierJobDescription};
+use crate::{
+    clock::Moment,
+    job::{Identity, JobKey},
+    proto::v1::GlacierJobDescription,
+};
 
 /// Something that can be asked about one job.
 pub trait JobSource: Send + Sync + 'static {
     /// Asks once on behalf of everybody and answers before `until`, whatever happens.
     fn describe_job(&self, key: JobKey, until: Instant) -> Fetch<'_>;
+
+    /// Whose account `-` stands for now. Cheap: every call asks.
+    fn identity(&self) -> Identity;
 }
 
 /// What [`JobSource::describe_job`] returns.

@@ -15,7 +15,7 @@ use super::{limiter::Limiter, throttle::AdaptiveThrottle};
 use crate::{
     cache::{Failure, Finding, JobCache, Knowledge, Observation, Rejected},
     clock::Clock,
-    job::JobKey,
+    job::{Identity, JobKey},
     upstream::{Described, JobSource, UpstreamError, UpstreamErrorKind},
 };
 
@@ -70,6 +70,11 @@ impl Flights {
             budget: settings.fetch_budget,
             under_way: Mutex::default(),
         }
+    }
+
+    /// Whose account `-` stands for now.
+    pub(super) fn identity(&self) -> Identity {
+        self.source.identity()
     }
 
     /// Joins the fetch for `key`, or starts it, unless `settled` finds that there is no need: it is asked once nobody

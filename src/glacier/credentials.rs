@@ -21,6 +21,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use super::own_account::OwnAccount;
+
 /// Credentials that expire within this time are renewed in the background. AWS hands out instance credentials at least
 /// five minutes before the old ones end.
 const REFRESH_AHEAD: Duration = Duration::from_mins(5);
@@ -67,6 +69,7 @@ type Outcome = Result<Credentials, CredentialsUnavailable>;
 
 struct Shared {
     provider: SharedCredentialsProvider,
+    own_account: OwnAccount,
     state: Mutex<State>,
 }
 
@@ -87,7 +90,8 @@ struct State {
 impl CredentialsHolder {
     /// Over any provider.
     pub fn new(provider: SharedCredentialsProvider) -> Self {
-        Self { shared: Arc::new(Shared { provider, state: Mutex::default() }) }
+        let own_account = OwnAccount::default();
+        Self { shared: Arc::new(Shared { provider, own_account, state: Mutex::default() }) }
     }
 
     /// Over AWS's default chain: environment, shared files, web identity, container and instance metadata. `region` is
@@ -167,6 +171,11 @@ impl CredentialsHolder {
         Ok(credentials)
     }
 
+    /// Which account the credentials belong to.
+    pub(super) fn own_account(&self) -> &OwnAccount {
+        &self.shared.own_account
+    }
+
     /// The load under way, or a new one in a task of its own.
     fn join_load(&self, state: &mut State) -> watch::Receiver<Option<Outcome>> {
         if let Some(load) = &state.loading {
@@ -214,6 +223,7 @@ impl Shared {
         state.load_ended = Some(now);
         match outcome {
             Ok(credentials) => {
+                self.own_account.loaded(credentials);
                 state.current = Some(credentials.clone());
                 state.failure = None;
             }

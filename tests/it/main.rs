@@ -9,6 +9,7 @@ mod coalescing;
 mod documents;
 mod errors;
 mod house;
+mod identity;
 mod members;
 mod roundtrip;
 mod schedules;

@@ -1,0 +1,144 @@
+//! Which account `-` stands for: the one of the signing credentials, and those can change under a running process.
+//!
+//! Nobody says so reliably. Some providers name the account with their credentials, long-term keys differ when their owner
+//! may, and every answer about `-` names the account in its vault's ARN. Each is evidence; where it contradicts what was
+//! seen before, the identity changes, and what is known about `-` is not given any more. A change too many costs a few
+//! fetches; one too few would give one account's answers to another.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
+
+use aws_credential_types::Credentials;
+
+use crate::{job::Identity, proto::v1::GlacierJobDescription};
+
+/// Evidence about the account, and the identity that it adds up to.
+#[derive(Debug, Default)]
+pub(super) struct OwnAccount {
+    identity: AtomicU32,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What is known of the present identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    /// Without leading zeros, since ARNs have been seen without them.
+    account: Option<String>,
+    /// The id of a key that does not expire. Those that do change all the time, for the same role.
+    long_term_key: Option<String>,
+}
+
+impl OwnAccount {
+    /// The identity now.
+    pub(super) fn identity(&self) -> Identity {
+        Identity(self.identity.load(Ordering::Acquire))
+    }
+
+    /// Credentials were loaded; from now on they sign.
+    pub(super) fn loaded(&self, credentials: &Credentials) {
+        let loaded = Seen {
+            account: credentials.account_id().map(|account| normal(account.as_str())),
+            long_term_key: credentials.session_token().is_none().then(|| credentials.access_key_id().to_owned()),
+        };
+        let mut seen = self.seen();
+        let same = match seen.as_ref() {
+            None => true,
+            Some(before) => match (&before.account, &loaded.account) {
+                (Some(before), Some(after)) => before == after,
+                _ => before.long_term_key == loaded.long_term_key,
+            },
+        };
+        let known = if same { seen.take().and_then(|before| before.account) } else { None };
+        *seen = Some(Seen { account: loaded.account.or(known), ..loaded });
+        if !same {
+            self.change();
+        }
+    }
+
+    /// Glacier described a job of `-`.
+    pub(super) fn answered(&self, job: &GlacierJobDescription) {
+        let Some(account) = job.vault_arn.as_deref().and_then(|arn| arn.split(':').nth(4)).map(normal) else { return };
+        let mut seen = self.seen();
+        let Some(known) = seen.as_mut() else { return };
+        if known.account.as_ref().is_some_and(|before| *before != account) {
+            self.change();
+        }
+        known.account = Some(account);
+    }
+
+    fn change(&self) {
+        tracing::warn!("the gateway's credentials belong to another account; what is known about \"-\" is forgotten");
+        self.identity.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn normal(account: &str) -> String {
+    account.trim_start_matches('0').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn role(account: Option<&str>) -> Credentials {
+        let builder = Credentials::builder()
+            .access_key_id(format!("ASIA{}", fastrand::u32(..)))
+            .secret_access_key("secret")
+            .session_token("token")
+            .provider_name("test");
+        match account {
+            Some(account) => builder.account_id(account).build(),
+            None => builder.build(),
+        }
+    }
+
+    fn long_term(id: &str) -> Credentials {
+        Credentials::new(id, "secret", None, None, "test")
+    }
+
+    fn of(account: &str) -> GlacierJobDescription {
+        let vault_arn = Some(format!("arn:aws:glacier:us-east-1:{account}:vaults/v"));
+        GlacierJobDescription { vault_arn, ..GlacierJobDescription::default() }
+    }
+
+    #[test]
+    fn what_stays_the_same_and_what_changes() {
+        let (one, two) = ("012345678901", "999999999999");
+        let cases: [(&str, Vec<Credentials>, u32); 8] = [
+            ("a role's new credentials", vec![role(None), role(None)], 0),
+            ("a role's new credentials, with the account", vec![role(Some(one)), role(Some(one))], 0),
+            ("a role of another account", vec![role(Some(one)), role(Some(two))], 1),
+            ("there and back", vec![role(Some(one)), role(Some(two)), role(Some(one))], 2),
+            ("the account is named later", vec![role(None), role(Some(one))], 0),
+            ("the same key", vec![long_term("A"), long_term("A")], 0),
+            ("another key", vec![long_term("A"), long_term("B")], 1),
+            ("a role after a key", vec![long_term("A"), role(None)], 1),
+        ];
+        for (what, loads, changes) in cases {
+            let own = OwnAccount::default();
+            for credentials in &loads {
+                own.loaded(credentials);
+            }
+            assert_eq!(own.identity(), Identity(changes), "{what}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_names_another_account_changes_it() {
+        let own = OwnAccount::default();
+        own.loaded(&role(None));
+        own.answered(&of("012345678901"));
+        own.answered(&of("12345678901"));
+        own.answered(&GlacierJobDescription::default());
+        assert_eq!(own.identity(), Identity(0), "the same account, with and without its zero, or none named");
+        own.loaded(&role(None));
+        own.answered(&of("999999999999"));
+        assert_eq!(own.identity(), Identity(1));
+    }
+}
