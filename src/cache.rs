@@ -19,7 +19,7 @@ use crate::{clock::Clock, freshness::FreshnessSettings, job::JobKey};
 
 mod knowledge;
 
-pub use knowledge::{Description, Failure, Finding, Knowledge, Learnt, Observation, Rejected};
+pub use knowledge::{Description, End, Failure, Finding, Knowledge, Learnt, Observation, Rejected};
 
 /// Limits of the store.
 #[derive(Debug, Clone)]

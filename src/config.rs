@@ -72,14 +72,14 @@ impl ServeArguments {
     /// Flags come before our variables (clap sees to that), and those before AWS's.
     fn endpoint(&self, environment: &impl Fn(&str) -> Option<String>, problems: &mut Problems) -> Option<Endpoint> {
         let given = &self.glacier;
+        // Manifests like to set variables to nothing; that counts as not set, as with AWS's own.
+        let text = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
         let region =
-            given.region.clone().or_else(|| environment("AWS_REGION")).or_else(|| environment("AWS_DEFAULT_REGION"));
-        let url = given
-            .endpoint_url
-            .clone()
+            text(&given.region).or_else(|| environment("AWS_REGION")).or_else(|| environment("AWS_DEFAULT_REGION"));
+        let url = text(&given.endpoint_url)
             .or_else(|| environment("AWS_ENDPOINT_URL_GLACIER"))
             .or_else(|| environment("AWS_ENDPOINT_URL"));
-        let fips = match (&given.fips, environment("AWS_USE_FIPS_ENDPOINT")) {
+        let fips = match (&text(&given.fips), environment("AWS_USE_FIPS_ENDPOINT")) {
             (Some(value), _) => problems.switch("--fips", value),
             (None, Some(value)) => problems.switch("AWS_USE_FIPS_ENDPOINT", &value),
             (None, None) => false,

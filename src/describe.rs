@@ -4,16 +4,20 @@
 //! under its own deadline. A fetch is a detached task with a budget of its own ([`flights`]): no caller can cancel it,
 //! shorten it or be charged for it. What it learns is stored before anybody hears of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     cache::{Finding, JobCache, Knowledge, Learnt},
     clock::{Clock, Moment},
     freshness::{JobState, Usability},
     job::JobKey,
-    upstream::{JobSource, UpstreamError},
+    upstream::{JobSource, UpstreamError, UpstreamErrorKind},
 };
 
 mod answer;
@@ -56,9 +60,15 @@ impl Describer {
         Self { cache, flights, clock }
     }
 
-    /// Describes a job to a caller who waits until `deadline` and accepts an answer of at most `max_age`; `None` leaves
-    /// that to policy, and values below the floor are raised to it.
-    pub async fn describe(&self, key: &JobKey, max_age: Option<Duration>, deadline: Instant) -> Reply {
+    /// Describes a job to a caller who waits until `deadline`, or until `stop` resolves, and accepts an answer of at most
+    /// `max_age`; `None` leaves that to policy, and values below the floor are raised to it.
+    pub async fn describe(
+        &self,
+        key: &JobKey,
+        max_age: Option<Duration>,
+        deadline: Instant,
+        stop: impl Future<Output = ()>,
+    ) -> Reply {
         let max_age = max_age.map(|age| age.max(self.cache.settings().max_age_floor));
         // What is known about `-` belongs to the account that it stood for at the time.
         let key = &key.under(self.flights.identity());
@@ -72,6 +82,28 @@ impl Describer {
             LookUp::Settled(reply) => return reply,
             LookUp::Ask(reason) => reason,
         };
+        let waiting = async {
+            match self.ask(key, max_age, reason).await {
+                Ok(reply) => reply,
+                // What it joined was too old for this caller by the time it was complete. The next is its own.
+                Err(TooOld) => self.ask(key, max_age, reason).await.unwrap_or_else(|TooOld| too_old(reason)),
+            }
+        };
+        let without = |error| Reply::error(error, CacheStatus::unstored(reason, false));
+        tokio::select! {
+            biased;
+            reply = waiting => reply,
+            reply = self.stale_in_time(key, max_age, deadline) => reply,
+            () = sleep_until(deadline) => without(DescribeError::DeadlineExceeded),
+            () = stop => {
+                let stale = self.stale(key, max_age, StaleBecause::Draining);
+                stale.unwrap_or_else(|| without(DescribeError::Interrupted))
+            }
+        }
+    }
+
+    /// Joins or starts the fetch and waits for its outcome.
+    async fn ask(&self, key: &JobKey, max_age: Option<Duration>, reason: Forwarded) -> Result<Reply, TooOld> {
         // Knowledge may have arrived since we looked; looking again under the flights' lock makes "at most one fetch per
         // key" exact.
         let settled = || match self.look_up(key, max_age) {
@@ -79,18 +111,14 @@ impl Describer {
             LookUp::Ask(_) => None,
         };
         let (mut flight, collapsed) = match self.flights.join_or_start(key, settled) {
-            Joined::Settled(reply) => return reply,
+            Joined::Settled(reply) => return Ok(reply),
             Joined::Started(flight) => (flight, false),
             Joined::Already(flight) => (flight, true),
         };
-        let landed = match tokio::time::timeout_at(deadline, flight.landed()).await {
-            Ok(Some(landed)) => landed,
-            Ok(None) => return Reply::error(DescribeError::FetchPanicked, CacheStatus::unstored(reason, collapsed)),
-            Err(_) => return self.past_deadline(key, max_age, CacheStatus::unstored(reason, collapsed)),
-        };
-        match landed {
-            Ok(knowledge) => self.forwarded(&knowledge, reason, collapsed),
-            Err(error) => self.instead_of(key, max_age, error, CacheStatus::unstored(reason, collapsed)),
+        match flight.landed().await {
+            Some(Ok(knowledge)) => self.forwarded(&knowledge, max_age, reason, collapsed),
+            Some(Err(error)) => Ok(self.instead_of(key, max_age, error, CacheStatus::unstored(reason, collapsed))),
+            None => Ok(Reply::error(DescribeError::FetchPanicked, CacheStatus::unstored(reason, collapsed))),
         }
     }
 
@@ -144,13 +172,21 @@ impl Describer {
         let _nobody_waits = self.flights.join_or_start(key, || (!is_due()).then_some(()));
     }
 
-    /// The answer that a fetch brought.
-    fn forwarded(&self, knowledge: &Knowledge, reason: Forwarded, collapsed: bool) -> Reply {
-        let status = CacheStatus::Forwarded { reason, collapsed, stored: true };
+    /// The answer that a fetch brought. Its age counts from the head of Glacier's response, and the body may have taken
+    /// longer than this caller's `max_age`.
+    fn forwarded(
+        &self,
+        knowledge: &Knowledge,
+        max_age: Option<Duration>,
+        reason: Forwarded,
+        collapsed: bool,
+    ) -> Result<Reply, TooOld> {
+        let (now, status) = (self.clock.now(), CacheStatus::Forwarded { reason, collapsed, stored: true });
         match &knowledge.learnt {
-            Some(learnt) => reply(knowledge, learnt, self.clock.now(), status),
+            Some(learnt) if max_age.is_some_and(|limit| learnt.age(now.instant) > limit) => Err(TooOld),
+            Some(learnt) => Ok(reply(knowledge, learnt, now, status)),
             // A fetch that landed well has stored something; this is unreachable, and says so without a panic.
-            None => Reply::error(DescribeError::FetchPanicked, status),
+            None => Ok(Reply::error(DescribeError::FetchPanicked, status)),
         }
     }
 
@@ -168,13 +204,33 @@ impl Describer {
         }
     }
 
-    /// The caller's time is up: something stale is better than nothing.
-    fn past_deadline(&self, key: &JobKey, max_age: Option<Duration>, status: CacheStatus) -> Reply {
-        self.cache
-            .get(key)
-            .and_then(|knowledge| stale(&knowledge, self.clock.now(), max_age, StaleBecause::Deadline))
-            .unwrap_or_else(|| Reply::error(DescribeError::DeadlineExceeded, status))
+    /// Something stale, just before the deadline: its caller has a timer of their own, which started first, and an answer
+    /// at our deadline would come too late. Never resolves if there is nothing to give then.
+    async fn stale_in_time(&self, key: &JobKey, max_age: Option<Duration>, deadline: Instant) -> Reply {
+        let left = deadline.saturating_duration_since(self.clock.now().instant);
+        sleep_until(deadline - HEAD_START.min(left / 10)).await;
+        match self.stale(key, max_age, StaleBecause::Deadline) {
+            Some(reply) => reply,
+            None => pending().await,
+        }
     }
+
+    fn stale(&self, key: &JobKey, max_age: Option<Duration>, because: StaleBecause) -> Option<Reply> {
+        self.cache.get(key).and_then(|known| stale(&known, self.clock.now(), max_age, because))
+    }
+}
+
+/// How long before the deadline something stale is given, at most: time for it to arrive.
+const HEAD_START: Duration = Duration::from_millis(100);
+
+/// What a fetch brought is older than its caller accepts.
+struct TooOld;
+
+/// Twice in a row: Glacier's answers take longer to arrive than the caller lets them age.
+fn too_old(reason: Forwarded) -> Reply {
+    let detail = "glacier's answers arrive older than the caller accepts";
+    let error = UpstreamError::new(UpstreamErrorKind::Unavailable, true, detail);
+    Reply::error(DescribeError::Upstream(Arc::new(error)), CacheStatus::unstored(reason, false))
 }
 
 enum LookUp {
@@ -193,7 +249,7 @@ fn reply(knowledge: &Knowledge, learnt: &Learnt, now: Moment, status: CacheStatu
     let age = learnt.age(now.instant);
     let result = match &learnt.observation.finding {
         Finding::Described(description) => Ok(Answer { response: description.response.clone(), age }),
-        Finding::Absent(error) => Err(DescribeError::absent(error, knowledge.completion)),
+        Finding::Absent(error) => Err(DescribeError::absent(error, knowledge.end)),
         Finding::Denied(error) => Err(DescribeError::Upstream(Arc::clone(error))),
     };
     Reply { result, status }

@@ -78,8 +78,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
 
 /// Judges a description that Glacier gave at `observed`.
 pub fn state(facts: &JobFacts, observed: SystemTime) -> JobState {
-    let possible =
-        |date: SystemTime| date >= SystemTime::UNIX_EPOCH + FIRST_POSSIBLE_JOB && date <= observed + CLOCK_TOLERANCE;
+    let possible = |date| is_possible(date, observed);
     let Some(creation) = facts.creation.filter(|c| !facts.unrecognized && possible(*c)) else {
         return JobState::Doubtful;
     };
@@ -94,7 +93,28 @@ pub fn state(facts: &JobFacts, observed: SystemTime) -> JobState {
     }
 }
 
-/// Whether a description claims that the job has ended, trusted or not.
+fn is_possible(date: SystemTime, observed: SystemTime) -> bool {
+    date >= SystemTime::UNIX_EPOCH + FIRST_POSSIBLE_JOB && date <= observed + CLOCK_TOLERANCE
+}
+
+/// Whether a description says that the job has ended, and does not say the contrary as well. Knowledge of an end is kept
+/// even where the rest is doubtful: an unknown tier makes no completed job run again.
+pub fn has_ended(facts: &JobFacts) -> bool {
+    match (facts.completed, facts.status) {
+        (Some(true), StatusCode::Succeeded | StatusCode::Failed | StatusCode::Unspecified)
+        | (None, StatusCode::Succeeded | StatusCode::Failed) => true,
+        (Some(true), StatusCode::InProgress)
+        | (None, StatusCode::InProgress | StatusCode::Unspecified)
+        | (Some(false), _) => false,
+    }
+}
+
+/// When the job ended, if it has and its date is a possible one.
+pub fn completion(facts: &JobFacts, observed: SystemTime) -> Option<SystemTime> {
+    facts.completion.filter(|date| has_ended(facts) && is_possible(*date, observed))
+}
+
+/// Whether any part of a description claims an end.
 pub fn says_ended(facts: &JobFacts) -> bool {
     facts.completed == Some(true) || matches!(facts.status, StatusCode::Succeeded | StatusCode::Failed)
 }
@@ -162,7 +182,7 @@ impl Lifetime {
     /// What may be done with something of this lifetime at this age, for a caller who accepts at most `max_age`.
     pub fn judge(self, age: Duration, max_age: Option<Duration>) -> Usability {
         if max_age.is_some_and(|limit| age > limit) {
-            return if age < self.fresh { Usability::TooOldForCaller } else { Usability::Unusable };
+            return if age < self.usable { Usability::TooOldForCaller } else { Usability::Unusable };
         }
         match age.checked_sub(self.fresh) {
             None => Usability::Fresh { ttl: self.fresh.saturating_sub(age) },
@@ -185,7 +205,7 @@ pub enum Usability {
         /// How long it has not been fresh.
         since: Duration,
     },
-    /// Fresh by policy, but this caller demands a newer one: ask, and do not give it even if asking fails.
+    /// Good enough by policy, but this caller demands a newer one: ask, and do not give it even if asking fails.
     TooOldForCaller,
     /// Do not give it.
     Unusable,

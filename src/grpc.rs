@@ -52,7 +52,8 @@ impl Face {
     /// Wires the services.
     pub fn new(describer: Describer, phase: &PhaseWatch, settings: &GrpcSettings) -> Result<Self, DescriptorError> {
         let jobs = job_service::JobService::new(describer, phase.clone(), settings);
-        let mut routes = Routes::new(jobs).add_service(health::service(phase.clone()));
+        let mut routes = Routes::new(jobs)
+            .add_service(health::service(phase.clone()).max_decoding_message_size(settings.max_request_bytes));
         if settings.reflection {
             routes = routes
                 .add_service(reflected().build_v1()?.max_decoding_message_size(settings.max_request_bytes))

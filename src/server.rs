@@ -11,7 +11,11 @@ use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time:
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 use tower::Service;
@@ -76,6 +80,9 @@ pub enum Drained {
     Closed(usize),
 }
 
+/// A flood of connections must not become a flood of warnings.
+const WARNING_PAUSE: Duration = Duration::from_secs(1);
+
 /// Before the drain is over, calls that still wait are answered. This leaves time for the answers to be written.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
@@ -117,10 +124,15 @@ struct Connections {
 
 impl Connections {
     async fn accept<S: Serve>(&self, listener: &TcpListener, serve: &impl Fn(SocketAddr) -> S) -> Infallible {
+        let (mut refused, mut last_warning) = (0_u64, None);
         loop {
             let (stream, peer) = listener::accept(listener).await;
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-                tracing::warn!(%peer, "as many connections as allowed; this one is closed");
+                refused += 1;
+                if last_warning.is_none_or(|at: Instant| at.elapsed() >= WARNING_PAUSE) {
+                    last_warning = Some(Instant::now());
+                    tracing::warn!(%peer, refused, "as many connections as allowed; more are closed");
+                }
                 continue;
             };
             let connection = connection::serve(stream, serve(peer), self.settings.clone(), self.phase.clone());

@@ -92,6 +92,8 @@ pub enum UpstreamErrorKind {
     Malformed,
     /// The description is about another job or vault.
     WrongJob,
+    /// A bug: the code that asks panicked.
+    Panicked,
     /// A permanent refusal that DescribeJob is not documented to give.
     Unexpected,
 }

@@ -39,10 +39,8 @@ impl Description {
     pub fn new(job: GlacierJobDescription, observed: SystemTime) -> Self {
         let facts = JobFacts::of(&job);
         let state = freshness::state(&facts, observed);
-        let expire_time = match state {
-            JobState::Final { completion } => Some((completion + GUARANTEED_LIFE_AFTER_COMPLETION).into()),
-            JobState::InProgress | JobState::Doubtful => None,
-        };
+        let completion = freshness::completion(&facts, observed);
+        let expire_time = completion.map(|date| (date + GUARANTEED_LIFE_AFTER_COMPLETION).into());
         let response = DescribeJobResponse { job: Some(job), observe_time: Some(observed.into()), expire_time };
         Self { response: response.encode_to_vec().into(), facts, state }
     }
@@ -102,7 +100,14 @@ pub struct Knowledge {
     pub learnt: Option<Learnt>,
     /// The last failure, if nothing was learnt since.
     pub failure: Option<Failure>,
-    /// When the job completed, once we have seen that it did; outlives the description.
+    /// That the job has ended, once we have seen that it has; outlives the description.
+    pub end: Option<End>,
+}
+
+/// The end of a job, seen here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// `CompletionDate`, if Glacier gave a possible one.
     pub completion: Option<SystemTime>,
 }
 
@@ -121,22 +126,21 @@ impl Knowledge {
         if self.learnt.as_ref().is_some_and(|known| known.observation.asked_at > observation.asked_at) {
             return Err(Rejected::Older);
         }
-        let (lifetime, completion) = match &observation.finding {
+        let (lifetime, end) = match &observation.finding {
             Finding::Described(description) => {
-                if self.completion.is_some() && !freshness::says_ended(&description.facts) {
+                if self.end.is_some() && !freshness::says_ended(&description.facts) {
                     return Err(Rejected::Backwards);
                 }
                 let observed = observation.observed_at.wall;
                 let lifetime = Lifetime::of_description(&description.facts, observed, random, settings);
-                match description.state {
-                    JobState::Final { completion } => (lifetime, Some(completion)),
-                    JobState::InProgress | JobState::Doubtful => (lifetime, self.completion),
-                }
+                let completion = freshness::completion(&description.facts, observed);
+                let end = freshness::has_ended(&description.facts).then_some(End { completion });
+                (lifetime, end.or(self.end))
             }
-            Finding::Absent(_) => (Lifetime::of_absence(settings), self.completion),
-            Finding::Denied(_) => (Lifetime::of_denial(settings), self.completion),
+            Finding::Absent(_) => (Lifetime::of_absence(settings), self.end),
+            Finding::Denied(_) => (Lifetime::of_denial(settings), self.end),
         };
-        Ok(Self { learnt: Some(Learnt { observation, lifetime }), failure: None, completion })
+        Ok(Self { learnt: Some(Learnt { observation, lifetime }), failure: None, end })
     }
 
     /// What is known once a fetch has failed: the same, and that it failed.
@@ -154,7 +158,7 @@ impl Knowledge {
     pub fn worth_keeping(&self, now: Instant, settings: &FreshnessSettings) -> Duration {
         let learnt = self.learnt.as_ref().map_or(Duration::ZERO, |l| l.lifetime.usable.saturating_sub(l.age(now)));
         let failure = if self.failure.is_some() { settings.cooldown } else { Duration::ZERO };
-        let end = if self.completion.is_some() { END_REMEMBERED } else { Duration::ZERO };
+        let end = if self.end.is_some() { END_REMEMBERED } else { Duration::ZERO };
         learnt.max(failure).max(end)
     }
 

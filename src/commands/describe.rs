@@ -67,7 +67,9 @@ fn explain(refusal: &Refusal) -> String {
     lines.extend(refusal.reason.iter().map(|reason| format!("reason: {reason}")));
     lines.extend(refusal.violations.iter().map(|(field, words)| format!("{field}: {words}")));
     lines.extend(refusal.metadata.iter().map(|(key, value)| format!("{key}: {value}")));
+    lines.extend(refusal.resource.iter().map(|(kind, name)| format!("resource: {kind} {name}")));
     lines.extend(refusal.retry_delay.iter().map(|delay| format!("retry in: {delay:?}")));
     lines.extend(refusal.cache_status.iter().map(|status| format!("cache-status: {status}")));
+    lines.extend(refusal.request_id.iter().map(|id| format!("x-request-id: {id}")));
     lines.join("\n  ")
 }

@@ -18,6 +18,9 @@ impl std::error::Error for Problems {}
 /// A year: longer than anything here makes sense, and far from any overflow.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
 
+/// More connections, calls or fetches than any one process can have; and far from what semaphores cannot count.
+const MOST: u32 = 1_000_000;
+
 /// Each reader notes a problem and gives some value, so that reading goes on to the next problem.
 impl Problems {
     pub(super) fn add(&mut self, problem: impl Into<String>) {
@@ -52,22 +55,21 @@ impl Problems {
         }
     }
 
-    /// A whole number above zero.
-    pub(super) fn count<N: FromStr + PartialEq + From<u8>>(&mut self, flag: &str, text: &str) -> N {
-        match text.parse() {
-            Ok(number) if number != N::from(0) => number,
-            _ => {
-                self.add(format!("{flag}: must be a whole number above zero; got {text:?}"));
-                N::from(1)
-            }
-        }
+    /// A whole number from 1 to [`MOST`].
+    pub(super) fn count<N: TryFrom<u32> + From<u8>>(&mut self, flag: &str, text: &str) -> N {
+        self.number(flag, text, 1)
     }
 
-    /// A whole number; zero is allowed.
-    pub(super) fn count_or_none(&mut self, flag: &str, text: &str) -> usize {
-        text.parse().unwrap_or_else(|_| {
-            self.add(format!("{flag}: must be a whole number; got {text:?}"));
-            0
+    /// A whole number from 0 to [`MOST`].
+    pub(super) fn count_or_none<N: TryFrom<u32> + From<u8>>(&mut self, flag: &str, text: &str) -> N {
+        self.number(flag, text, 0)
+    }
+
+    fn number<N: TryFrom<u32> + From<u8>>(&mut self, flag: &str, text: &str, least: u32) -> N {
+        let number = text.parse().ok().filter(|number| (least..=MOST).contains(number));
+        number.and_then(|number| N::try_from(number).ok()).unwrap_or_else(|| {
+            self.add(format!("{flag}: must be a whole number from {least} to {MOST}; got {text:?}"));
+            N::from(1)
         })
     }
 
@@ -83,7 +85,8 @@ impl Problems {
 
     /// `true` or `false`.
     pub(super) fn switch(&mut self, flag: &str, text: &str) -> bool {
-        text.parse().unwrap_or_else(|_| {
+        // AWS's SDKs take any case.
+        text.to_ascii_lowercase().parse().unwrap_or_else(|_| {
             self.add(format!("{flag}: must be true or false; got {text:?}"));
             false
         })

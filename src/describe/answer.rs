@@ -7,7 +7,10 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::upstream::{UpstreamError, UpstreamErrorKind};
+use crate::{
+    cache::End,
+    upstream::{UpstreamError, UpstreamErrorKind},
+};
 
 /// The outcome of one call of the use case.
 #[derive(Debug, Clone)]
@@ -36,23 +39,26 @@ pub enum DescribeError {
     /// Glacier knows the job no more, and this replica saw it complete.
     #[error("the job completed and Glacier has forgotten it")]
     Expired {
-        /// When it completed.
-        completion: SystemTime,
+        /// When it completed, if Glacier gave a possible date.
+        completion: Option<SystemTime>,
         /// Glacier's answer.
         error: Arc<UpstreamError>,
     },
     /// The caller's deadline passed first.
     #[error("the deadline passed before Glacier answered")]
     DeadlineExceeded,
-    /// A bug: the fetch panicked.
+    /// The caller was asked to wait no longer, and there was nothing to give.
+    #[error("told to stop waiting before Glacier answered")]
+    Interrupted,
+    /// A bug: the fetch ended without an outcome.
     #[error("the fetch panicked")]
     FetchPanicked,
 }
 
 impl DescribeError {
-    pub(super) fn absent(error: &Arc<UpstreamError>, completion: Option<SystemTime>) -> Self {
-        match (error.kind, completion) {
-            (UpstreamErrorKind::JobNotFound, Some(completion)) => {
+    pub(super) fn absent(error: &Arc<UpstreamError>, end: Option<End>) -> Self {
+        match (error.kind, end) {
+            (UpstreamErrorKind::JobNotFound, Some(End { completion })) => {
                 Self::Expired { completion, error: Arc::clone(error) }
             }
             _ => Self::Upstream(Arc::clone(error)),
@@ -111,8 +117,10 @@ pub enum Forwarded {
 pub enum StaleBecause {
     /// The fetch failed.
     Error,
-    /// The caller's deadline passed during the fetch.
+    /// The caller's deadline came before the end of the fetch.
     Deadline,
+    /// The process is about to end.
+    Draining,
 }
 
 impl CacheStatus {

@@ -5,11 +5,16 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use futures_util::FutureExt as _;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::{limiter::Limiter, throttle::AdaptiveThrottle};
 use crate::{
@@ -116,6 +121,7 @@ impl Flights {
         let finding = match error.kind.verdict() {
             Verdict::Absent => Finding::Absent(Arc::clone(&error)),
             Verdict::Denied => Finding::Denied(Arc::clone(&error)),
+            Verdict::NotAsked => return Err(error),
             Verdict::Failure => {
                 self.cache.observe_failure(key, Failure { error: Arc::clone(&error), at: now.instant });
                 return Err(error);
@@ -130,7 +136,15 @@ impl Flights {
             let detail = "held back: glacier throttles this account";
             return Err(UpstreamError::new(UpstreamErrorKind::Throttled, false, detail));
         }
-        let answer = self.ask_in_turn(key, until).await;
+        // Whatever the source does: it ends in time, and its panics are failures like others.
+        let asking = AssertUnwindSafe(timeout_at(until, self.ask_in_turn(key, until))).catch_unwind();
+        let answer = match asking.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_elapsed)) => {
+                Err(UpstreamError::new(UpstreamErrorKind::Unavailable, true, "the fetch's budget is spent"))
+            }
+            Err(_panic) => Err(UpstreamError::new(UpstreamErrorKind::Panicked, true, "panicked; see the log")),
+        };
         let throttled = answer.as_ref().is_err_and(|error| error.kind == UpstreamErrorKind::Throttled);
         self.throttle.answered(self.clock.now().instant, throttled);
         answer
@@ -189,6 +203,8 @@ enum Verdict {
     Denied,
     /// Nothing was learnt.
     Failure,
+    /// This replica did not get to ask: no reason to ask later than as soon as there is place.
+    NotAsked,
 }
 
 impl UpstreamErrorKind {
@@ -196,18 +212,19 @@ impl UpstreamErrorKind {
         match self {
             Self::JobNotFound | Self::VaultNotFound => Verdict::Absent,
             Self::AccessDenied => Verdict::Denied,
+            Self::Overloaded => Verdict::NotAsked,
             Self::InvalidParameter
             | Self::Throttled
             | Self::Unavailable
             | Self::TlsFailed
             | Self::CredentialsUnavailable
-            | Self::Overloaded
             | Self::CredentialsExpired
             | Self::ClockSkewed
             | Self::CredentialsRejected
             | Self::ClosedToAccount
             | Self::Malformed
             | Self::WrongJob
+            | Self::Panicked
             | Self::Unexpected => Verdict::Failure,
         }
     }
@@ -229,6 +246,7 @@ impl UpstreamErrorKind {
             | Self::ClosedToAccount
             | Self::Malformed
             | Self::WrongJob
+            | Self::Panicked
             | Self::Unexpected => false,
         }
     }
@@ -249,6 +267,11 @@ fn log_failure(key: &JobKey, error: &UpstreamError, elapsed: Duration) {
                 elapsed_ms,
                 "glacier does not know the job"
             );
+        }
+        // A flood of these must not become a flood of warnings.
+        Verdict::NotAsked => tracing::debug!(job = key.as_str(), ?kind, detail, "a fetch was shed"),
+        Verdict::Failure if !*sent && *kind == UpstreamErrorKind::Throttled => {
+            tracing::debug!(job = key.as_str(), ?kind, detail, "a fetch was held back");
         }
         Verdict::Denied | Verdict::Failure => {
             tracing::warn!(

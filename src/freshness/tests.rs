@@ -79,6 +79,7 @@ fn contradictions_and_gaps_are_doubtful() {
         ("completed in 1970", JobFacts { completion: Some(at(0)), ..ended(5) }),
         ("created in 1970", JobFacts { creation: Some(at(0)), ..ended(5) }),
         ("completed in 2100", JobFacts { completion: Some(at(4_102_444_800)), ..ended(5) }),
+        ("created in 2011", JobFacts { creation: Some(at(1_325_375_999)), ..running(Tier::Bulk) }),
         ("created in 2100", JobFacts { creation: Some(at(4_102_444_800)), ..running(Tier::Bulk) }),
         ("completed before created", JobFacts { creation: Some(at(NOW - 4)), ..ended(5) }),
         ("completed 16 min ahead", JobFacts { completion: Some(at(NOW + 960)), ..ended(5) }),
@@ -104,6 +105,24 @@ fn the_edges_of_plausible_dates_are_inside() {
     assert!(matches!(state(&instant, at(NOW)), JobState::Final { .. }));
     let ahead = JobFacts { completion: Some(at(NOW + 900)), ..ended(5) };
     assert!(matches!(state(&ahead, at(NOW)), JobState::Final { .. }));
+}
+
+#[test]
+fn an_end_is_known_even_where_the_rest_is_doubtful() {
+    let odd = JobFacts { unrecognized: true, ..ended(5) };
+    assert_eq!((state(&odd, at(NOW)), completion(&odd, at(NOW))), (JobState::Doubtful, Some(at(NOW - 5))));
+    assert!(has_ended(&odd) && has_ended(&JobFacts { completed: None, ..ended(5) }));
+    assert!(has_ended(&JobFacts { status: StatusCode::Unspecified, ..ended(5) }));
+    for contrary in [
+        JobFacts { status: StatusCode::InProgress, ..ended(5) },
+        JobFacts { completed: Some(false), ..ended(5) },
+        JobFacts { completed: None, status: StatusCode::Unspecified, ..ended(5) },
+        running(Tier::Bulk),
+    ] {
+        assert!(!has_ended(&contrary), "{contrary:?}");
+        assert_eq!(completion(&contrary, at(NOW)), None);
+    }
+    assert_eq!(completion(&JobFacts { completion: Some(at(0)), ..ended(5) }, at(NOW)), None);
 }
 
 #[test]
@@ -140,7 +159,8 @@ fn a_callers_max_age_shortens_and_never_lengthens() {
     assert_eq!(lifetime.judge(seconds(4), Some(seconds(4))), Usability::Fresh { ttl: seconds(6) });
     assert_eq!(lifetime.judge(seconds(5), Some(seconds(4))), Usability::TooOldForCaller);
     assert_eq!(lifetime.judge(seconds(12), Some(seconds(15))), Usability::Stale { since: seconds(2) });
-    assert_eq!(lifetime.judge(seconds(16), Some(seconds(15))), Usability::Unusable);
+    assert_eq!(lifetime.judge(seconds(16), Some(seconds(15))), Usability::TooOldForCaller);
+    assert_eq!(lifetime.judge(seconds(20), Some(seconds(15))), Usability::Unusable);
     assert_eq!(lifetime.judge(seconds(20), Some(seconds(99))), Usability::Unusable);
 }
 

@@ -47,6 +47,7 @@ fn render(status: CacheStatus) -> String {
             let because = match because {
                 StaleBecause::Error => "stale-if-error",
                 StaleBecause::Deadline => "stale-at-deadline",
+                StaleBecause::Draining => "stale-while-draining",
             };
             format!("{CACHE_NAME}; hit; ttl=-{}; detail={because}", since.as_secs())
         }

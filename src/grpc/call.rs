@@ -31,6 +31,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_MAX: usize = 64;
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
+const DETAILS: &str = "grpc-status-details-bin";
+/// Longest path that is logged; those of real methods have some forty characters.
+const LOGGED_METHOD: usize = 100;
 
 /// When a call came and how long its caller waits. Handlers find it in the request's extensions.
 #[derive(Debug, Clone, Copy)]
@@ -70,9 +73,11 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let received = Instant::now();
         let request_id = request_id(request.headers());
+        let is_ours = is_method_of_ours(request.uri().path());
         let event = CallEvent {
             received,
-            method: request.uri().path().to_owned(),
+            method: request.uri().path().chars().take(LOGGED_METHOD).collect(),
+            is_ours,
             request_id: request_id.clone(),
             caller: Arc::clone(&self.caller),
             outcome: None,
@@ -94,11 +99,18 @@ where
                     Err(_) => panicked(),
                 },
             };
+            response = with_details(response, is_ours);
             response.headers_mut().insert(REQUEST_ID, request_id);
             event.finish(&response);
             Ok(response)
         })
     }
+}
+
+/// Whether a path is a method of the job service: `/service/method`.
+fn is_method_of_ours(path: &str) -> bool {
+    let rest = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
+    rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
 enum Answering<F> {
@@ -129,7 +141,7 @@ fn screen<B>(request: &Request<B>) -> Result<Option<Duration>, Box<Response<Body
     let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     // What is not a gRPC call gets an HTTP answer ("gRPC over HTTP2" asks for 415).
     match (request.method(), content_type) {
-        (&Method::POST, Some(value)) if value.starts_with(GRPC_CONTENT_TYPE) => {}
+        (&Method::POST, Some(value)) if is_grpc(value) => {}
         (&Method::POST, _) => return Err(Box::new(http_answer(StatusCode::UNSUPPORTED_MEDIA_TYPE))),
         _ => return Err(Box::new(http_answer(StatusCode::METHOD_NOT_ALLOWED))),
     }
@@ -138,6 +150,33 @@ fn screen<B>(request: &Request<B>) -> Result<Option<Duration>, Box<Response<Body
         let field = InvalidField { field: GRPC_TIMEOUT, description: error.to_string() };
         Box::new(status::of(CallError::Invalid(vec![field])).into_http())
     })
+}
+
+/// `application/grpc`, `application/grpc+proto`, perhaps with parameters; not `application/grpc-web`.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let rest = content_type.strip_prefix(GRPC_CONTENT_TYPE);
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b';')) || rest.starts_with(b"+proto"))
+}
+
+/// Errors of tonic's own making carry no details. Those of calls to us, or to nobody, get ours; the standard services keep
+/// the statuses that their protocols define.
+fn with_details(response: Response<Body>, is_ours: bool) -> Response<Body> {
+    let headers = response.headers();
+    match Status::from_header_map(headers) {
+        Some(bare) if bare.code() != Code::Ok && !headers.contains_key(DETAILS) => {
+            let error = match bare.code() {
+                Code::Unimplemented => CallError::Unimplemented(match bare.message() {
+                    "" => "no such service or method".to_owned(),
+                    words => words.to_owned(),
+                }),
+                Code::OutOfRange if is_ours => CallError::NoRequest("the message is too large".to_owned()),
+                Code::Internal if is_ours => CallError::NoRequest("there is no complete request message".to_owned()),
+                _ => return response,
+            };
+            status::of(error).into_http()
+        }
+        Some(_) | None => response,
+    }
 }
 
 fn http_answer(status: StatusCode) -> Response<Body> {
@@ -150,6 +189,7 @@ fn http_answer(status: StatusCode) -> Response<Body> {
 struct CallEvent {
     received: Instant,
     method: String,
+    is_ours: bool,
     request_id: HeaderValue,
     caller: Arc<str>,
     outcome: Option<(&'static str, Option<HeaderValue>)>,
@@ -175,7 +215,7 @@ impl Drop for CallEvent {
         let duration_ms = millis(self.received.elapsed());
         let (method, caller) = (self.method.as_str(), &*self.caller);
         let (request_id, cache) = (text(&self.request_id), cache.as_ref().map(text));
-        if method.strip_prefix('/').is_some_and(|path| path.starts_with(SERVICE_NAME)) {
+        if self.is_ours {
             tracing::info!(method, code, cache, duration_ms, request_id, caller, "call");
         } else {
             tracing::debug!(method, code, cache, duration_ms, request_id, caller, "call");

@@ -57,6 +57,10 @@ pub struct Refusal {
     pub violations: Vec<(String, String)>,
     /// `RetryInfo.retry_delay`.
     pub retry_delay: Option<Duration>,
+    /// `ResourceInfo`: the kind of resource and its name.
+    pub resource: Option<(String, String)>,
+    /// `x-request-id`, for those who look into the gateway's log.
+    pub request_id: Option<String>,
     /// `cache-status`.
     pub cache_status: Option<String>,
 }
@@ -95,6 +99,8 @@ impl From<&Status> for Refusal {
             metadata: info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default(),
             violations: violations.into_iter().map(|v| (v.field, v.description)).collect(),
             retry_delay: details.retry_info().and_then(|retry| retry.retry_delay),
+            resource: details.resource_info().map(|r| (r.resource_type.clone(), r.resource_name.clone())),
+            request_id: text(status.metadata(), "x-request-id"),
             cache_status: text(status.metadata(), CACHE_STATUS),
         }
     }

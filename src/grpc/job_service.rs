@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Body as HttpBody;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status, body::Body, server::NamedService};
 use tower::{Service, service_fn};
 
@@ -53,24 +53,48 @@ impl JobService {
         }
     }
 
-    async fn describe_job(&self, request: Request<DescribeJobRequest>) -> Result<Response<Bytes>, Status> {
-        let deadline = self.deadline(&request)?;
-        let (key, max_age) = validate(request.get_ref()).map_err(|fields| status::of(CallError::Invalid(fields)))?;
-        let reply = tokio::select! {
-            biased;
-            reply = self.describer.describe(&key, max_age, deadline) => reply,
-            () = self.phase.reached(Phase::LastAnswers) => return Err(status::of(CallError::Draining)),
+    /// Receives the request, asks the use case and answers, all before the deadline: a caller who never finishes sending is
+    /// not waited for, and neither is one while the process ends.
+    async fn call_describe_job<B>(self, request: http::Request<B>) -> http::Response<Body>
+    where
+        B: HttpBody + Send + 'static,
+        B::Error: Into<tonic::codegen::StdError> + Send + 'static,
+    {
+        let Some(deadline) = self.deadline(request.extensions().get::<CallTime>()) else {
+            return status::of(CallError::NoTime).into_http();
         };
+        let mut grpc = tonic::server::Grpc::new(ReadyCodec).max_decoding_message_size(self.max_request_bytes);
+        let stop = self.phase.reached(Phase::LastAnswers);
+        let method = service_fn(move |request: Request<DescribeJobRequest>| {
+            let service = self.clone();
+            async move { service.describe_job(request, deadline).await }
+        });
+        tokio::select! {
+            // The use case knows more about a deadline that passes than we do here, so it goes first.
+            biased;
+            response = grpc.unary(method, request) => response,
+            () = sleep_until(deadline) => status::of(CallError::NoTime).into_http(),
+            () = stop => status::of(CallError::Draining).into_http(),
+        }
+    }
+
+    async fn describe_job(
+        &self,
+        request: Request<DescribeJobRequest>,
+        deadline: Instant,
+    ) -> Result<Response<Bytes>, Status> {
+        let (key, max_age) = validate(request.get_ref()).map_err(|fields| status::of(CallError::Invalid(fields)))?;
+        let stop = self.phase.reached(Phase::LastAnswers);
+        let reply = self.describer.describe(&key, max_age, deadline, stop).await;
         respond(&key, reply)
     }
 
-    /// The earlier of the caller's deadline and our own limit.
-    fn deadline(&self, request: &Request<DescribeJobRequest>) -> Result<Instant, Status> {
-        let time = request.extensions().get::<CallTime>();
+    /// The earlier of the caller's deadline and our own limit; `None` if the caller leaves no time at all.
+    fn deadline(&self, time: Option<&CallTime>) -> Option<Instant> {
         let (received, timeout) = time.map_or_else(|| (Instant::now(), None), |time| (time.received, time.timeout));
         match timeout {
-            Some(Duration::ZERO) => Err(status::of(CallError::NoTime)),
-            timeout => Ok(received + timeout.map_or(self.max_call_duration, |t| t.min(self.max_call_duration))),
+            Some(Duration::ZERO) => None,
+            timeout => Some(received + timeout.map_or(self.max_call_duration, |t| t.min(self.max_call_duration))),
         }
     }
 }
@@ -129,15 +153,11 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move {
-            if request.uri().path() != DESCRIBE_JOB {
-                return Ok(Status::unimplemented("the only method is DescribeJob").into_http());
+            if request.uri().path() == DESCRIBE_JOB {
+                return Ok(service.call_describe_job(request).await);
             }
-            let mut grpc = tonic::server::Grpc::new(ReadyCodec).max_decoding_message_size(service.max_request_bytes);
-            let method = service_fn(move |request| {
-                let service = service.clone();
-                async move { service.describe_job(request).await }
-            });
-            Ok(grpc.unary(method, request).await)
+            let what = "the only method is DescribeJob".to_owned();
+            Ok(status::of(CallError::Unimplemented(what)).into_http())
         })
     }
 }

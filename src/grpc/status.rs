@@ -19,6 +19,7 @@ use crate::{
 /// `ErrorInfo.domain` of every error.
 pub(super) const DOMAIN: &str = "glacier-gateway";
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
+const BUG: &str = "a bug in the gateway; its log has the details";
 /// When to come again if Glacier is in trouble: past the cooldown, in which nobody would ask it.
 const RETRY_TRANSIENT: Duration = Duration::from_secs(1);
 /// When to come again if the account is throttled and Glacier named no time.
@@ -31,7 +32,11 @@ pub(super) enum CallError<'a> {
     Invalid(Vec<InvalidField>),
     /// The use case gave an error about this job.
     Describe { key: &'a JobKey, error: DescribeError },
-    /// The caller left no time at all.
+    /// There is no request message, or it is none of ours: why not.
+    NoRequest(String),
+    /// No such method or service, or a compressed message.
+    Unimplemented(String),
+    /// The call's time passed before its handler could answer.
     NoTime,
     /// The process is about to end.
     Draining,
@@ -43,27 +48,32 @@ pub(super) enum CallError<'a> {
 pub(super) fn of(error: CallError<'_>) -> Status {
     match error {
         CallError::Invalid(fields) => invalid(fields),
+        CallError::NoRequest(why) => {
+            let message = format!("invalid request: {why}");
+            Answer::new(Code::InvalidArgument, "INVALID_REQUEST", message).into()
+        }
+        CallError::Unimplemented(what) => Answer::new(Code::Unimplemented, "UNIMPLEMENTED", what).into(),
         CallError::Describe { key, error: DescribeError::Upstream(error) } => upstream(key, &error),
         CallError::Describe { key, error: DescribeError::Expired { completion, error } } => {
             let message = "the job completed and Glacier has forgotten it";
-            let completion_date = Timestamp::from(completion).to_string();
-            Answer::new(Code::NotFound, "JOB_EXPIRED", message)
+            let answer = Answer::new(Code::NotFound, "JOB_EXPIRED", message)
                 .about(&error)
-                .metadata("completion_date", completion_date)
-                .resource("glacier.amazonaws.com/Job", key.as_str())
-                .into()
+                .resource("glacier.amazonaws.com/Job", key.as_str());
+            match completion {
+                Some(date) => answer.metadata("completion_date", Timestamp::from(date).to_string()).into(),
+                None => answer.into(),
+            }
         }
         CallError::Describe { key: _, error: DescribeError::DeadlineExceeded } | CallError::NoTime => {
             let message = "the deadline passed before there was an answer";
             Answer::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).into()
         }
-        CallError::Draining => {
+        CallError::Describe { key: _, error: DescribeError::Interrupted } | CallError::Draining => {
             let message = "this replica is shutting down; ask another";
             Answer::new(Code::Unavailable, "GATEWAY_DRAINING", message).into()
         }
         CallError::Describe { key: _, error: DescribeError::FetchPanicked } | CallError::Panicked => {
-            let message = "a bug in the gateway; its log has the details";
-            Answer::new(Code::Internal, "GATEWAY_INTERNAL", message).into()
+            Answer::new(Code::Internal, "GATEWAY_INTERNAL", BUG).into()
         }
     }
 }
@@ -139,6 +149,7 @@ fn upstream(key: &JobKey, error: &UpstreamError) -> Status {
         UpstreamErrorKind::WrongJob => {
             Answer::new(Code::Internal, "GLACIER_WRONG_JOB", "Glacier answered about another job or vault")
         }
+        UpstreamErrorKind::Panicked => Answer::new(Code::Internal, "GATEWAY_INTERNAL", BUG),
         UpstreamErrorKind::Unexpected => Answer::new(
             Code::Internal,
             "GLACIER_UNEXPECTED_ERROR",

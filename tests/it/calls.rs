@@ -1,6 +1,7 @@
 //! What every call gets, and what clumsy callers get: metadata, deadlines, wrong methods, oversized messages, panics.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,11 +17,12 @@ use glacier_gateway::{
     proto::v1::{DescribeJobRequest, DescribeJobResponse},
 };
 use http::uri::PathAndQuery;
+use http_body_util::{Empty, Full, StreamBody};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tonic::{Code, Request, codec::CompressionEncoding};
+use tonic::{Code, Request, Status, codec::CompressionEncoding};
 use tonic_prost::ProstCodec;
 
 use crate::support::gateway::{Gateway, PATIENCE, Refusal, cache_status, header, question};
@@ -162,9 +164,11 @@ async fn no_call_takes_longer_than_the_gateways_own_limit() {
 async fn an_oversized_message_is_refused_and_the_connection_lives() {
     let gateway = Gateway::start().await;
     let job = gateway.add(finished());
+    let mut connection = gateway.one_connection().await;
     let request = DescribeJobRequest { job_id: "j".repeat(5 * 1024 * 1024), ..question("") };
-    assert!(gateway.call(Request::new(request)).await.is_err());
-    gateway.ask(&job).await.unwrap();
+    let refusal = Refusal::of(connection.describe_job(request).await);
+    assert_eq!((refusal.code, refusal.reason()), (Code::InvalidArgument, "INVALID_REQUEST"));
+    connection.describe_job(question(&job)).await.unwrap();
     assert_eq!(gateway.emulator.request_count(), 1);
 }
 
@@ -173,10 +177,38 @@ async fn an_oversized_message_is_refused_and_the_connection_lives() {
 async fn oversized_metadata_is_refused_and_the_connection_lives() {
     let gateway = Gateway::start().await;
     let job = gateway.add(finished());
+    let mut connection = gateway.one_connection().await;
     let mut request = Request::new(question(&job));
     request.metadata_mut().insert("x-large", "x".repeat(17 * 1024).parse().unwrap());
-    assert!(gateway.call(request).await.is_err());
-    gateway.ask(&job).await.unwrap();
+    let status = connection.describe_job(request).await.unwrap_err();
+    // h2 answers 431, which gRPC clients read as INTERNAL or UNKNOWN, or resets the stream.
+    assert!(matches!(status.code(), Code::Internal | Code::Unknown), "{status:?}");
+    connection.describe_job(question(&job)).await.unwrap();
+    assert_eq!(gateway.emulator.request_count(), 1);
+}
+
+#[tokio::test]
+async fn a_message_that_is_none_of_ours_is_the_callers_fault() {
+    let gateway = Gateway::start().await;
+    // Field 2, length-delimited, five bytes announced, one there; a whole message, but no request; and no message at all.
+    for frame in [&[0, 0, 0, 0, 3, 0x12, 5, b'v'][..], &[0, 0, 0, 0, 2, 0xff, 0xff], &[]] {
+        let body = Full::new(Bytes::copy_from_slice(frame));
+        let response = gateway.raw(&[("content-type", "application/grpc")], body).await;
+        let status = Status::from_header_map(response.headers()).unwrap();
+        let refusal = Refusal::of(Err::<(), _>(status));
+        assert_eq!((refusal.code, refusal.reason()), (Code::InvalidArgument, "INVALID_REQUEST"), "{frame:?}");
+    }
+}
+
+/// The deadline covers the receiving of the request as well.
+#[tokio::test]
+async fn a_caller_who_never_finishes_sending_is_answered_at_the_deadline() {
+    let gateway = Gateway::start().await;
+    let headers = [("content-type", "application/grpc"), ("grpc-timeout", "50m")];
+    let never = StreamBody::new(tokio_stream::pending::<Result<http_body::Frame<Bytes>, Infallible>>());
+    let response = gateway.raw(&headers, never).await;
+    let refusal = Refusal::of(Err::<(), _>(Status::from_header_map(response.headers()).unwrap()));
+    assert_eq!((refusal.code, refusal.reason()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
 }
 
 /// D5.
@@ -184,8 +216,8 @@ async fn oversized_metadata_is_refused_and_the_connection_lives() {
 async fn a_compressed_message_is_unimplemented() {
     let gateway = Gateway::start().await;
     let client = gateway.client.clone().send_compressed(CompressionEncoding::Gzip);
-    let status = client.clone().describe_job(question("job")).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
+    let refusal = Refusal::of(client.clone().describe_job(question("job")).await);
+    assert_eq!((refusal.code, refusal.reason()), (Code::Unimplemented, "UNIMPLEMENTED"));
 }
 
 /// D3.
@@ -197,9 +229,9 @@ async fn unknown_methods_and_services_are_unimplemented() {
         grpc.ready().await.unwrap();
         let codec: ProstCodec<DescribeJobRequest, DescribeJobResponse> = ProstCodec::default();
         let outcome = grpc.unary(Request::new(question("job")), PathAndQuery::from_static(path), codec).await;
-        let status = outcome.unwrap_err();
-        assert_eq!(status.code(), Code::Unimplemented, "{path}");
-        assert!(status.metadata().contains_key("x-request-id"));
+        let refusal = Refusal::of(outcome);
+        assert_eq!((refusal.code, refusal.reason()), (Code::Unimplemented, "UNIMPLEMENTED"), "{path}");
+        assert!(refusal.status.metadata().contains_key("x-request-id"));
     }
 }
 
@@ -207,19 +239,18 @@ async fn unknown_methods_and_services_are_unimplemented() {
 #[tokio::test]
 async fn what_is_not_a_grpc_call_gets_an_http_answer() {
     let gateway = Gateway::start().await;
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let client = hyper_util::client::legacy::Client::builder(executor).http2_only(true).build_http::<Empty>();
-    let uri = format!("http://{}/glacier.jobs.v1.JobService/DescribeJob", gateway.address);
     let status = async |method: &str, content_type: &str| {
-        let request = http::Request::builder().method(method).uri(&uri).header("content-type", content_type);
-        client.request(request.body(Empty::new()).unwrap()).await.unwrap().status().as_u16()
+        let headers = [("content-type", content_type)];
+        gateway.raw_as(method, &headers, Empty::<Bytes>::new()).await.status().as_u16()
     };
     assert_eq!(status("GET", "application/grpc").await, 405);
-    assert_eq!(status("POST", "application/json").await, 415);
-    assert_eq!(status("POST", "application/grpc").await, 200);
+    for not_grpc in ["application/json", "application/grpc-web", "application/grpcx", ""] {
+        assert_eq!(status("POST", not_grpc).await, 415, "{not_grpc}");
+    }
+    for grpc in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+        assert_eq!(status("POST", grpc).await, 200, "{grpc}");
+    }
 }
-
-type Empty = http_body_util::Empty<Bytes>;
 
 /// D3.
 #[tokio::test]
@@ -249,14 +280,15 @@ async fn a_panic_is_internal_and_the_connection_lives() {
     let credentials = CredentialsHolder::fixed(&known.access_key_id, &known.secret_access_key, None);
     let gateway = Gateway::start_at(clock, settings, credentials, |_| {}).await;
     let (known, unknown) = (gateway.add(finished()), gateway.add(finished()));
-    gateway.ask(&known).await.unwrap();
+    let mut connection = gateway.one_connection().await;
+    connection.describe_job(question(&known)).await.unwrap();
     broken.store(true, Ordering::SeqCst);
     // In the handler, and in the fetch.
     for job in [&known, &unknown] {
-        let refusal = gateway.refusal(job).await;
+        let refusal = Refusal::of(connection.describe_job(question(job)).await);
         assert_eq!((refusal.code, refusal.reason()), (Code::Internal, "GATEWAY_INTERNAL"));
     }
     broken.store(false, Ordering::SeqCst);
-    gateway.ask(&known).await.unwrap();
-    gateway.ask(&unknown).await.unwrap();
+    connection.describe_job(question(&known)).await.unwrap();
+    connection.describe_job(question(&unknown)).await.unwrap();
 }

@@ -47,7 +47,7 @@ async fn ten_thousand_callers_of_one_cold_key_cost_one_call() {
 async fn a_waiter_is_a_future_of_less_than_two_kibibytes() {
     let bench = slow();
     let key = key("cold");
-    let waiter = bench.describer.describe(&key, None, Instant::now());
+    let waiter = bench.describer.describe(&key, None, Instant::now(), std::future::pending());
     assert!(size_of_val(&waiter) < 2048, "{}", size_of_val(&waiter));
 }
 
@@ -150,8 +150,12 @@ async fn a_fetch_that_panics_leaves_the_key_usable() {
     });
     let callers: Vec<_> = (0..10).map(|_| bench.spawn_ask(&key("job"), 5 * SECOND)).collect();
     for caller in callers {
-        assert_eq!(caller.await.unwrap().result, Err(DescribeError::FetchPanicked));
+        let Err(DescribeError::Upstream(error)) = caller.await.unwrap().result else { panic!("expected an error") };
+        assert_eq!(error.kind, UpstreamErrorKind::Panicked);
     }
+    // A bug that always panics costs one fetch per cooldown, too.
+    assert_eq!(bench.ask(&key("job")).await.status, CacheStatus::Cooldown);
+    tokio::time::sleep(SECOND).await;
     assert!(bench.ask(&key("job")).await.result.is_ok());
     assert_eq!(bench.calls(), 2);
 }

@@ -18,6 +18,14 @@ fn finished() -> EmulatedJob {
     EmulatedJob::archive(Tier::Standard).already_completed(Duration::from_hours(1))
 }
 
+/// A job that completed more than a day ago, with nothing of the five minutes for which that is usually believed.
+async fn asked_about_every_time() -> (Gateway, String) {
+    let gateway = Gateway::start_with(|s| s.freshness.completed_recheck = Duration::from_nanos(1)).await;
+    let day = Duration::from_hours(24);
+    let job = gateway.add(finished().already_completed(day).remembered(2 * day));
+    (gateway, job)
+}
+
 /// What a caller hears when Glacier answers with this.
 async fn refusal_for(fault: Fault) -> Refusal {
     let gateway = Gateway::start().await;
@@ -95,11 +103,10 @@ async fn a_job_never_seen_here_is_not_found() {
 /// U22, the tombstone.
 #[tokio::test]
 async fn a_job_seen_complete_and_then_gone_has_expired() {
-    let gateway = Gateway::start_with(|settings| settings.freshness.max_age_floor = Duration::from_nanos(1)).await;
-    let job = gateway.add(finished());
+    let (gateway, job) = asked_about_every_time().await;
     let described = gateway.ask(&job).await.unwrap().into_inner().job.unwrap();
     assert!(gateway.emulator.store().forget(&job));
-    let refusal = Refusal::of(gateway.ask_within(&job, Duration::ZERO).await);
+    let refusal = gateway.refusal(&job).await;
     check(&refusal, Code::NotFound, "JOB_EXPIRED");
     assert_eq!(refusal.metadata()["completion_date"], described.completion_date.unwrap().to_string());
     assert!(refusal.details.resource_info().is_some());
@@ -108,11 +115,10 @@ async fn a_job_seen_complete_and_then_gone_has_expired() {
 /// U23.
 #[tokio::test]
 async fn a_role_that_glacier_refuses_is_permission_denied_even_if_something_is_known() {
-    let gateway = Gateway::start_with(|settings| settings.freshness.max_age_floor = Duration::from_nanos(1)).await;
-    let job = gateway.add(finished());
+    let (gateway, job) = asked_about_every_time().await;
     gateway.ask(&job).await.unwrap();
     gateway.emulator.faults().always(Fault::error(403, "AccessDeniedException"));
-    let refusal = Refusal::of(gateway.ask_within(&job, Duration::ZERO).await);
+    let refusal = gateway.refusal(&job).await;
     check(&refusal, Code::PermissionDenied, "GLACIER_ACCESS_DENIED");
     let refusal = gateway.refusal(&job).await;
     check(&refusal, Code::PermissionDenied, "GLACIER_ACCESS_DENIED");

@@ -4,7 +4,8 @@
 //! What every caller hears is compared with what that Glacier knew.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    future::pending,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -39,7 +40,7 @@ enum Step {
     Glacier { latency: Duration, mood: Mood },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Mood {
     Well,
     Failing(UpstreamErrorKind),
@@ -74,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Mood::Failing(UpstreamErrorKind::Unavailable)),
         1 => Just(Mood::Failing(UpstreamErrorKind::Throttled)),
         1 => Just(Mood::Failing(UpstreamErrorKind::Malformed)),
+        1 => Just(Mood::Failing(UpstreamErrorKind::AccessDenied)),
         1 => Just(Mood::Panicking),
     ];
     let glacier = (duration(0..9_000), mood).prop_map(|(latency, mood)| Step::Glacier { latency, mood });
@@ -93,6 +95,10 @@ struct Model {
     now: Mutex<(Duration, Mood)>,
     /// Per key: fetches under way, and when the last one ended.
     fetches: Mutex<HashMap<String, (usize, Option<Instant>)>>,
+    /// The moods that there have been.
+    moods: Mutex<HashSet<Mood>>,
+    /// Per key: when the last description that a caller heard was observed.
+    answered: Mutex<HashMap<String, SystemTime>>,
     /// What the fetches did wrong. A fetch cannot fail the test itself: its panics are caught.
     violations: Mutex<Vec<String>>,
 }
@@ -106,15 +112,14 @@ impl Model {
 struct Source(Arc<Model>);
 
 /// Notes the end of a fetch, by a panic too.
-struct UnderWay(Arc<Model>, String, Mood);
+struct UnderWay(Arc<Model>, String);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut fetches = self.0.fetches.lock().unwrap();
         let (under_way, ended) = fetches.get_mut(&self.1).unwrap();
         *under_way -= 1;
-        // A panic leaves no knowledge behind, so it begins no cooldown.
-        *ended = (self.2 != Mood::Panicking).then(Instant::now);
+        *ended = Some(Instant::now());
     }
 }
 
@@ -135,7 +140,7 @@ impl JobSource for Source {
                 violations.push(format!("a fetch of {key:?} only {pause:?} after the last"));
             }
         }
-        let under_way = UnderWay(Arc::clone(&model), key.job_id().to_owned(), mood);
+        let under_way = UnderWay(Arc::clone(&model), key.job_id().to_owned());
         Box::pin(async move {
             let _under_way = under_way;
             let asked_at = Instant::now();
@@ -188,13 +193,16 @@ fn check(model: &Model, heard: &Heard) -> Option<Stage> {
     let answer = match &reply.result {
         Ok(answer) => answer,
         Err(DescribeError::Expired { completion, .. }) => {
-            assert_eq!(*completion, model.completion(key));
+            assert_eq!(*completion, Some(model.completion(key)));
             return Some(Stage::Gone);
         }
         Err(DescribeError::Upstream(error)) if error.kind == UpstreamErrorKind::JobNotFound => {
             return Some(Stage::Gone);
         }
-        Err(_) => return None,
+        Err(error) => {
+            check_error(model, heard, error);
+            return None;
+        }
     };
     let response = DescribeJobResponse::decode(answer.response.clone()).unwrap();
     let job = response.job.unwrap();
@@ -205,8 +213,45 @@ fn check(model: &Model, heard: &Heard) -> Option<Stage> {
         assert!(answer.age <= (*max_age).max(Duration::from_secs(1)), "{:?} for {max_age:?}", answer.age);
     }
     let completion = model.completion(key);
+    model.answered.lock().unwrap().insert(key.job_id().to_owned(), observed);
     assert_eq!(job.completed(), observed >= completion, "what Glacier knew when it was observed");
     Some(if job.completed() { Stage::Final } else { Stage::InProgress })
+}
+
+/// An error is one that there was a reason for.
+fn check_error(model: &Model, heard: &Heard, error: &DescribeError) {
+    let limit = heard.patience.min(MAX_CALL);
+    match error {
+        DescribeError::DeadlineExceeded => assert!(heard.waited >= limit, "gave up after {:?}", heard.waited),
+        DescribeError::Upstream(error) => {
+            let moods = model.moods.lock().unwrap();
+            let explained = match error.kind {
+                UpstreamErrorKind::Panicked => moods.contains(&Mood::Panicking),
+                // Slow answers end as unavailable, too.
+                UpstreamErrorKind::Unavailable => true,
+                kind => moods.contains(&Mood::Failing(kind)),
+            };
+            assert!(explained, "{error} without a cause");
+        }
+        DescribeError::Expired { .. } | DescribeError::Interrupted | DescribeError::FetchPanicked => {
+            panic!("{error} is not to be heard here")
+        }
+    }
+    // Where failures may hide behind something stale, whoever accepts any age and has heard an answer a moment ago hears one
+    // now; unless Glacier may have refused the gateway meanwhile, which ends what was known.
+    if model.moods.lock().unwrap().contains(&Mood::Failing(UpstreamErrorKind::AccessDenied)) {
+        return;
+    }
+    if let (Some(last), None) = (model.answered.lock().unwrap().get(heard.key.job_id()), heard.max_age) {
+        let hidden = match error {
+            DescribeError::Upstream(error) => {
+                matches!(error.kind, UpstreamErrorKind::Unavailable | UpstreamErrorKind::Throttled)
+            }
+            _ => true,
+        };
+        let age = heard.at.duration_since(*last).unwrap_or_default();
+        assert!(!hidden || age >= Duration::from_mins(10), "{error}, though there is an answer of {age:?}");
+    }
 }
 
 async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
@@ -218,6 +263,8 @@ async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
         fates: names.iter().cloned().zip(fates).collect(),
         now: Mutex::new((Duration::from_millis(50), Mood::Well)),
         fetches: Mutex::default(),
+        moods: Mutex::default(),
+        answered: Mutex::default(),
         violations: Mutex::default(),
     });
     let cache = JobCache::new(&CacheSettings::default(), FreshnessSettings::default(), clock.clone());
@@ -233,7 +280,7 @@ async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
                     (describer.clone(), clock.clone(), Arc::clone(&heard), key(&names[n]));
                 callers.push(tokio::spawn(async move {
                     let start = Instant::now();
-                    let reply = describer.describe(&key, max_age, start + patience.min(MAX_CALL)).await;
+                    let reply = describer.describe(&key, max_age, start + patience.min(MAX_CALL), pending()).await;
                     let (waited, at) = (start.elapsed(), clock.now().wall);
                     heard.lock().unwrap().push(Heard { key, max_age, patience, waited, at, reply });
                 }));
@@ -241,7 +288,10 @@ async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
             }
             Step::Cancel => callers.pop().into_iter().for_each(|caller| caller.abort()),
             Step::Wait(duration) => tokio::time::sleep(duration).await,
-            Step::Glacier { latency, mood } => *model.now.lock().unwrap() = (latency, mood),
+            Step::Glacier { latency, mood } => {
+                model.moods.lock().unwrap().insert(mood);
+                *model.now.lock().unwrap() = (latency, mood);
+            }
         }
     }
     for caller in callers {

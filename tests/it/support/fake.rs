@@ -1,7 +1,7 @@
 //! An upstream in memory, for tests that pause the clock: no sockets, no real time.
 
 use std::{
-    future::Future,
+    future::{Future, pending},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -85,9 +85,20 @@ impl Bench {
     {
         let calls = Arc::new(AtomicUsize::new(0));
         let source = FakeSource { answer, clock: clock.clone(), calls: Arc::clone(&calls) };
+        Self::over(Arc::new(source), clock, calls, settings)
+    }
+
+    /// Heads come at once, bodies when `takes` says, given the number of the call.
+    pub(crate) fn with_late_bodies(takes: impl Fn(usize) -> Duration + Send + Sync + 'static) -> Self {
+        let (clock, calls) = (paused_clock(), Arc::new(AtomicUsize::new(0)));
+        let source = LateBodies { takes, clock: clock.clone(), calls: Arc::clone(&calls) };
+        Self::over(Arc::new(source), clock, calls, &DescribeSettings::default())
+    }
+
+    fn over(source: Arc<dyn JobSource>, clock: Clock, calls: Arc<AtomicUsize>, settings: &DescribeSettings) -> Self {
         let freshness = FreshnessSettings { jitter: 0.0, ..FreshnessSettings::default() };
         let cache = JobCache::new(&CacheSettings::default(), freshness, clock.clone());
-        let describer = Describer::new(Arc::new(source), cache.clone(), clock.clone(), settings);
+        let describer = Describer::new(source, cache.clone(), clock.clone(), settings);
         Self { describer, cache, clock, calls }
     }
 
@@ -97,18 +108,40 @@ impl Bench {
 
     /// A call whose caller waits ten seconds and accepts what policy accepts.
     pub(crate) async fn ask(&self, key: &JobKey) -> Reply {
-        self.describer.describe(key, None, Instant::now() + Duration::from_secs(10)).await
+        self.describer.describe(key, None, Instant::now() + Duration::from_secs(10), pending()).await
     }
 
     /// A call whose caller waits ten seconds and accepts an answer of at most `max_age`.
     pub(crate) async fn ask_within(&self, key: &JobKey, max_age: Duration) -> Reply {
-        self.describer.describe(key, Some(max_age), Instant::now() + Duration::from_secs(10)).await
+        self.describer.describe(key, Some(max_age), Instant::now() + Duration::from_secs(10), pending()).await
     }
 
     /// A call that runs by itself, whose caller waits `patience`.
     pub(crate) fn spawn_ask(&self, key: &JobKey, patience: Duration) -> tokio::task::JoinHandle<Reply> {
         let (describer, key) = (self.describer.clone(), key.clone());
-        tokio::spawn(async move { describer.describe(&key, None, Instant::now() + patience).await })
+        tokio::spawn(async move { describer.describe(&key, None, Instant::now() + patience, pending()).await })
+    }
+}
+
+/// A source of jobs in progress whose bodies take a while after the head.
+struct LateBodies<F> {
+    takes: F,
+    clock: Clock,
+    calls: Arc<AtomicUsize>,
+}
+
+impl<F: Fn(usize) -> Duration + Send + Sync + 'static> JobSource for LateBodies<F> {
+    fn describe_job(&self, key: JobKey, _: Instant) -> Fetch<'_> {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        let (asked_at, observed_at) = (Instant::now(), self.clock.now());
+        Box::pin(async move {
+            tokio::time::sleep((self.takes)(call)).await;
+            Ok(Described { job: running(&key, Tier::Standard), asked_at, observed_at, request_id: None })
+        })
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::default()
     }
 }
 

@@ -1,6 +1,16 @@
 //! A whole gateway in front of an emulated Glacier: real sockets, real HTTP, real signatures, on loopback.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
 
 use glacier_gateway::{
     app::{App, AppSettings},
@@ -14,11 +24,12 @@ use glacier_gateway::{
     proto::v1::{DescribeJobRequest, DescribeJobResponse, job_service_client::JobServiceClient},
     server::{Drained, ServerSettings},
 };
+use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioIo},
 };
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle};
 use tonic::{Code, Request, Response, Status, body::Body, metadata::MetadataMap, transport::Channel};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -87,16 +98,6 @@ impl Gateway {
         self.call(Request::new(question(job_id))).await
     }
 
-    /// Asks, and accepts an answer of at most `max_age`.
-    pub(crate) async fn ask_within(
-        &self,
-        job_id: &str,
-        max_age: Duration,
-    ) -> Result<Response<DescribeJobResponse>, Status> {
-        let max_age = Some(max_age.try_into().unwrap());
-        self.call(Request::new(DescribeJobRequest { max_age, ..question(job_id) })).await
-    }
-
     pub(crate) async fn call(
         &self,
         request: Request<DescribeJobRequest>,
@@ -136,6 +137,41 @@ impl Gateway {
         tokio::time::timeout(PATIENCE, client.describe_job(request)).await.expect("an answer in time")
     }
 
+    /// A client of exactly one connection: when that ends, so do its calls.
+    pub(crate) async fn one_connection(&self) -> JobServiceClient<OneConnection> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        JobServiceClient::with_origin(OneConnection(sender), format!("http://{}", self.address).parse().unwrap())
+    }
+
+    /// What `DescribeJob` answers to a body made by hand.
+    pub(crate) async fn raw<B>(&self, headers: &[(&'static str, &str)], body: B) -> http::Response<Incoming>
+    where
+        B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+    {
+        self.raw_as("POST", headers, body).await
+    }
+
+    pub(crate) async fn raw_as<B>(
+        &self,
+        method: &str,
+        headers: &[(&'static str, &str)],
+        body: B,
+    ) -> http::Response<Incoming>
+    where
+        B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+    {
+        let client = legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let uri = format!("http://{}/glacier.jobs.v1.JobService/DescribeJob", self.address);
+        let mut request = http::Request::builder().method(method).uri(uri).body(body).unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        tokio::time::timeout(PATIENCE, client.request(request)).await.expect("an answer in time").unwrap()
+    }
+
     /// Orders the gateway to stop; [`Gateway::stopped`] waits for it.
     pub(crate) fn order_stop(&mut self) {
         drop(self.stop.take());
@@ -160,6 +196,24 @@ fn settings_for(endpoint: &str) -> AppSettings {
 
 async fn channel(address: SocketAddr) -> Channel {
     Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+/// See [`Gateway::one_connection`].
+#[derive(Clone)]
+pub(crate) struct OneConnection(http2::SendRequest<Body>);
+
+impl tower::Service<http::Request<Body>> for OneConnection {
+    type Response = http::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
+    }
 }
 
 pub(crate) fn question(job_id: &str) -> DescribeJobRequest {
