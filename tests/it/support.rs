@@ -1,5 +1,5 @@
 //! What the tests share.
 
 pub(crate) mod fake;
-
 pub(crate) mod gateway;
+pub(crate) mod process;
