@@ -14,6 +14,7 @@ use std::{
 use aws_config::{Region, default_provider::credentials::DefaultCredentialsChain};
 use aws_credential_types::{
     Credentials,
+    credential_feature::AwsCredentialFeature,
     provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError},
 };
 use tokio::{
@@ -214,11 +215,19 @@ impl Shared {
         state.load_ended = Some(now);
         match outcome {
             Ok(credentials) => {
+                let (provider, expires) = (source(credentials), expiry(credentials));
+                tracing::info!(provider, expires, "credentials loaded");
                 state.current = Some(credentials.clone());
                 state.failure = None;
             }
-            // The old ones stay: they serve until they really expire.
-            Err(error) => state.failure = Some((*error, now)),
+            Err(error) => {
+                // The old ones stay: they serve until they really expire.
+                if let Some(old) = &state.current {
+                    let (provider, expires) = (source(old), expiry(old));
+                    tracing::warn!(%error, provider, expires, "credentials not renewed; keeping the old ones");
+                }
+                state.failure = Some((*error, now));
+            }
         }
     }
 
@@ -250,6 +259,33 @@ fn is_same(one: &Credentials, other: &Credentials) -> bool {
     one.access_key_id() == other.access_key_id()
         && one.secret_access_key() == other.secret_access_key()
         && one.session_token() == other.session_token()
+}
+
+/// Which provider gave them, for logs. The crate keeps its own name of the provider to itself, but marks credentials with
+/// what took part in getting them, the one that holds the keys first.
+fn source(credentials: &Credentials) -> &'static str {
+    let features = credentials.get_property::<Vec<AwsCredentialFeature>>().map(Vec::as_slice).unwrap_or_default();
+    match features.first() {
+        Some(AwsCredentialFeature::CredentialsEnvVars) => "environment",
+        Some(AwsCredentialFeature::CredentialsProfile) => "profile",
+        // The crate marks the variables' web identity as a profile's, too.
+        Some(
+            AwsCredentialFeature::CredentialsProfileStsWebIdToken
+            | AwsCredentialFeature::CredentialsEnvVarsStsWebIdToken
+            | AwsCredentialFeature::CredentialsStsAssumeRoleWebId,
+        ) => "web identity",
+        Some(AwsCredentialFeature::CredentialsStsAssumeRole) => "assumed role",
+        Some(AwsCredentialFeature::CredentialsHttp) => "container",
+        Some(AwsCredentialFeature::CredentialsImds) => "instance metadata",
+        // The enum is open.
+        Some(_) => "other",
+        None => "fixed",
+    }
+}
+
+/// When they end, as RFC 3339, for logs.
+fn expiry(credentials: &Credentials) -> String {
+    credentials.expiry().map_or_else(|| "never".to_owned(), |at| prost_types::Timestamp::from(at).to_string())
 }
 
 fn within(since: Option<Instant>, span: Duration) -> bool {
