@@ -10,6 +10,7 @@ mod documents;
 mod errors;
 mod house;
 mod members;
+mod providers;
 mod roundtrip;
 mod schedules;
 mod serving;
