@@ -31,6 +31,10 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the outcome of a load without use stands: long enough that a crowd costs one load, short enough that nobody
 /// notices after the provider is back.
 const OUTCOME_STANDS: Duration = Duration::from_secs(1);
+/// So soon after a failed load nobody waits for the next one. Longer than a pause between background renewals and a load
+/// together, so that a provider seen to be down makes nobody wait when the old credentials expire; short enough that a
+/// rare caller gets credentials instead of old news.
+const FAILURE_LASTS: Duration = Duration::from_secs(20);
 /// Background renewals are this far apart, whether the provider fails or keeps giving credentials that end soon. There
 /// are five minutes for about thirty of them.
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
@@ -105,7 +109,7 @@ impl CredentialsHolder {
     }
 
     /// Credentials that are valid at `wall`. Answers at once while there are some; otherwise waits for one load, at most
-    /// five seconds. Fails at once if a load has just failed.
+    /// five seconds. Fails at once if a load has lately failed; the next one then runs in the background.
     pub async fn current(&self, wall: SystemTime) -> Outcome {
         let load = {
             let mut state = self.shared.lock();
@@ -117,6 +121,10 @@ impl CredentialsHolder {
             }
             match state.failure {
                 Some((error, at)) if within(Some(at), OUTCOME_STANDS) => return Err(error),
+                Some((error, at)) if within(Some(at), FAILURE_LASTS) => {
+                    self.join_load(&mut state);
+                    return Err(error);
+                }
                 Some(_) | None => self.join_load(&mut state),
             }
         };
