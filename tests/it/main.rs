@@ -10,6 +10,7 @@ mod documents;
 mod errors;
 mod house;
 mod members;
+mod network;
 mod providers;
 mod roundtrip;
 mod schedules;

@@ -1,11 +1,6 @@
 //! Where credentials come from: AWS's chain in the running binary, against fake endpoints on loopback.
 
-use std::{
-    fs,
-    path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use glacier_gateway::{
     clock::Clock,
@@ -20,6 +15,7 @@ use tonic::{Code, Status};
 
 use crate::support::{
     endpoint::{Asked, Endpoint},
+    file::TemporaryFile,
     gateway::{PATIENCE, Refusal, VAULT, cache_status, question},
     process::Served,
 };
@@ -70,26 +66,6 @@ async fn check(glacier: &Emulator, mut gateway: Served, provider: &str, expires:
     assert!(authorization.contains(KEY) && authorization.contains("x-amz-security-token"), "{authorization}");
 }
 
-/// A file that is gone when the test is over.
-struct TemporaryFile(PathBuf);
-
-impl TemporaryFile {
-    fn new(content: &str) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("glacier-gateway-it-{}-{number}", std::process::id()));
-        fs::write(&path, content).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        // What cannot be removed now, the system's own cleaning removes.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 /// In whole seconds, as providers give it.
 fn in_an_hour() -> String {
     after(Duration::from_hours(1)).to_string()
@@ -138,8 +114,8 @@ async fn a_named_profile_of_a_shared_file_serves() {
     let config = TemporaryFile::new("[profile archive]\nregion = eu-west-1\n");
     let gateway = gateway(&glacier, |command| {
         command
-            .env("AWS_SHARED_CREDENTIALS_FILE", &credentials.0)
-            .env("AWS_CONFIG_FILE", &config.0)
+            .env("AWS_SHARED_CREDENTIALS_FILE", credentials.path())
+            .env("AWS_CONFIG_FILE", config.path())
             .env("AWS_PROFILE", "archive");
     })
     .await;
@@ -165,7 +141,7 @@ async fn a_web_identity_is_exchanged_at_sts() {
     let token = TemporaryFile::new("the.pods.jwt");
     let gateway = gateway(&glacier, |command| {
         command
-            .env("AWS_WEB_IDENTITY_TOKEN_FILE", &token.0)
+            .env("AWS_WEB_IDENTITY_TOKEN_FILE", token.path())
             .env("AWS_ROLE_ARN", ROLE)
             .env("AWS_ROLE_SESSION_NAME", "pod")
             .env("AWS_ENDPOINT_URL_STS", sts.url(""));
@@ -194,7 +170,7 @@ async fn gateway_in_container(glacier: &Emulator, container: &Endpoint, token: &
     gateway(glacier, |command| {
         command
             .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", container.url("/v1/credentials"))
-            .env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token.0);
+            .env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.path());
     })
     .await
 }

@@ -63,9 +63,14 @@ impl Served {
     }
 
     pub(crate) async fn wait_for(&mut self, message: &str) -> Value {
+        self.wait_where(message, |found| found == message).await
+    }
+
+    /// The next event with a message that `is_meant`; `wanted` says in words which.
+    pub(crate) async fn wait_where(&mut self, wanted: &str, is_meant: impl Fn(&str) -> bool) -> Value {
         loop {
-            let fields = next_event(&mut self.log).await.unwrap_or_else(|| panic!("{message:?} was never logged"));
-            if fields["message"] == message {
+            let fields = next_event(&mut self.log).await.unwrap_or_else(|| panic!("{wanted:?} was never logged"));
+            if fields["message"].as_str().is_some_and(&is_meant) {
                 return fields;
             }
         }
