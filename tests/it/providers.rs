@@ -1,6 +1,9 @@
 //! Where credentials come from: AWS's chain in the running binary, against fake endpoints on loopback.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, SystemTime},
+};
 
 use glacier_gateway::{
     clock::Clock,
@@ -36,7 +39,7 @@ async fn glacier() -> Emulator {
 /// The gateway before that Glacier, without credentials but those that `change` gives it.
 async fn gateway(glacier: &Emulator, change: impl FnOnce(&mut Command)) -> Served {
     let endpoint = glacier.endpoint();
-    Served::start_in(&["--region", "us-east-1", "--endpoint-url", &endpoint], |command| {
+    Served::start_in(&["--region", "us-east-1", "--endpoint-url", &endpoint, "--log", "trace"], |command| {
         command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
         change(command);
     })
@@ -138,7 +141,7 @@ async fn a_web_identity_is_exchanged_at_sts() {
     let sts =
         Endpoint::start(move |_| Response::builder().header("content-type", "text/xml").body(answer.clone()).unwrap())
             .await;
-    let token = TemporaryFile::new("the.pods.jwt");
+    let token = TemporaryFile::new("marked.pods.jwt");
     let gateway = gateway(&glacier, |command| {
         command
             .env("AWS_WEB_IDENTITY_TOKEN_FILE", token.path())
@@ -150,7 +153,7 @@ async fn a_web_identity_is_exchanged_at_sts() {
     check(&glacier, gateway, "web identity", &expires).await;
     let asked = sts.asked();
     assert_eq!(asked.len(), 1);
-    for part in ["Action=AssumeRoleWithWebIdentity", "WebIdentityToken=the.pods.jwt", "role%2Farchive-reader"] {
+    for part in ["Action=AssumeRoleWithWebIdentity", "WebIdentityToken=marked.pods.jwt", "role%2Farchive-reader"] {
         assert!(asked[0].body.contains(part), "{part} is missing in {}", asked[0].body);
     }
 }
@@ -159,7 +162,7 @@ async fn a_web_identity_is_exchanged_at_sts() {
 async fn container(expires: &str) -> Endpoint {
     let answer = issued(expires);
     Endpoint::start(move |asked: &Asked| match (asked.line().as_str(), asked.header("authorization")) {
-        ("GET /v1/credentials", Some("the-pods-token")) => Response::new(answer.clone()),
+        ("GET /v1/credentials", Some("marked-pods-token")) => Response::new(answer.clone()),
         _ => refused(401),
     })
     .await
@@ -178,7 +181,7 @@ async fn gateway_in_container(glacier: &Emulator, container: &Endpoint, token: &
 #[tokio::test]
 async fn a_container_endpoint_gives_credentials_for_the_pods_token() {
     let glacier = glacier().await;
-    let (expires, token) = (in_an_hour(), TemporaryFile::new("the-pods-token"));
+    let (expires, token) = (in_an_hour(), TemporaryFile::new("marked-pods-token"));
     let container = container(&expires).await;
     let gateway = gateway_in_container(&glacier, &container, &token).await;
     check(&glacier, gateway, "container", &expires).await;
@@ -191,12 +194,12 @@ async fn instance_metadata_gives_credentials_for_a_session_of_version_2() {
     let expires = in_an_hour();
     let answer = issued(&expires);
     let metadata = Endpoint::start(move |asked: &Asked| {
-        let in_session = asked.header("x-aws-ec2-metadata-token") == Some("the-session");
+        let in_session = asked.header("x-aws-ec2-metadata-token") == Some("marked-session");
         match asked.line().as_str() {
             "PUT /latest/api/token" => {
                 let ttl = asked.header("x-aws-ec2-metadata-token-ttl-seconds").unwrap();
                 let response = Response::builder().header("x-aws-ec2-metadata-token-ttl-seconds", ttl);
-                response.body("the-session".to_owned()).unwrap()
+                response.body("marked-session".to_owned()).unwrap()
             }
             "GET /latest/meta-data/iam/security-credentials/" if in_session => {
                 Response::new("archive-reader".to_owned())
@@ -219,7 +222,7 @@ async fn instance_metadata_gives_credentials_for_a_session_of_version_2() {
 #[tokio::test]
 async fn when_the_provider_goes_down_credentials_serve_until_they_really_expire_and_then_only_what_is_known() {
     let glacier = glacier().await;
-    let token = TemporaryFile::new("the-pods-token");
+    let token = TemporaryFile::new("marked-pods-token");
     let expires = after(Duration::from_secs(3));
     let container = container(&expires.to_string()).await;
     let mut gateway = gateway_in_container(&glacier, &container, &token).await;
@@ -261,4 +264,46 @@ async fn when_the_provider_goes_down_credentials_serve_until_they_really_expire_
         (&kept["provider"], &kept["expires"]),
         (&"container".into(), &Timestamp::from(expires).to_string().into())
     );
+}
+
+/// C5, C6, the way back.
+#[tokio::test]
+async fn a_provider_that_comes_back_is_used_without_a_restart() {
+    let glacier = glacier().await;
+    let (short, long) = (after(Duration::from_secs(2)).to_string(), in_an_hour());
+    let (token, loads) = (TemporaryFile::new("marked-pods-token"), AtomicUsize::new(0));
+    let (first, renewed) = (issued(&short), issued(&long));
+    let container = Endpoint::start(move |_| match loads.fetch_add(1, Ordering::SeqCst) {
+        0 => Response::new(first.clone()),
+        // Not one of the statuses that the chain itself tries again.
+        1 | 2 => refused(400),
+        _ => Response::new(renewed.clone()),
+    })
+    .await;
+    let mut gateway = gateway_in_container(&glacier, &container, &token).await;
+    assert_eq!(gateway.wait_for(LOADED).await["expires"], short);
+
+    let mut pace = tokio::time::interval(Duration::from_millis(50));
+    let recovery = async {
+        let (mut served, mut refused) = (0, 0);
+        loop {
+            pace.tick().await;
+            let job = glacier.store().add(VAULT, running());
+            match ask(&gateway, &job).await {
+                Ok(_) if refused > 0 => break served,
+                Ok(_) => served += 1,
+                outcome @ Err(_) => {
+                    refused += 1;
+                    assert_eq!(Refusal::of(outcome).reason(), "GATEWAY_CREDENTIALS_UNAVAILABLE");
+                }
+            }
+        }
+    };
+    let served = tokio::time::timeout(PATIENCE, recovery).await.expect("it recovers");
+    assert!(served > 0, "the first credentials served");
+    for _ in 0..2 {
+        gateway.wait_for("credentials not renewed; keeping the old ones").await;
+    }
+    assert_eq!(gateway.wait_for(LOADED).await["expires"], long);
+    assert_eq!(container.asked().len(), 4);
 }
