@@ -14,6 +14,7 @@ use std::{
 use aws_config::{Region, default_provider::credentials::DefaultCredentialsChain};
 use aws_credential_types::{
     Credentials,
+    credential_feature::AwsCredentialFeature,
     provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError},
 };
 use tokio::{
@@ -32,6 +33,10 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the outcome of a load without use stands: long enough that a crowd costs one load, short enough that nobody
 /// notices after the provider is back.
 const OUTCOME_STANDS: Duration = Duration::from_secs(1);
+/// So soon after a failed load nobody waits for the next one. Longer than a pause between background renewals and a load
+/// together, so that a provider seen to be down makes nobody wait when the old credentials expire; short enough that a
+/// rare caller gets credentials instead of old news.
+const FAILURE_LASTS: Duration = Duration::from_secs(20);
 /// Background renewals are this far apart, whether the provider fails or keeps giving credentials that end soon. There
 /// are five minutes for about thirty of them.
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
@@ -108,7 +113,7 @@ impl CredentialsHolder {
     }
 
     /// Credentials that are valid at `wall`. Answers at once while there are some; otherwise waits for one load, at most
-    /// five seconds. Fails at once if a load has just failed.
+    /// five seconds. Fails at once if a load has lately failed; the next one then runs in the background.
     pub async fn current(&self, wall: SystemTime) -> Outcome {
         let load = {
             let mut state = self.shared.lock();
@@ -120,6 +125,10 @@ impl CredentialsHolder {
             }
             match state.failure {
                 Some((error, at)) if within(Some(at), OUTCOME_STANDS) => return Err(error),
+                Some((error, at)) if within(Some(at), FAILURE_LASTS) => {
+                    self.join_load(&mut state);
+                    return Err(error);
+                }
                 Some(_) | None => self.join_load(&mut state),
             }
         };
@@ -224,11 +233,19 @@ impl Shared {
         match outcome {
             Ok(credentials) => {
                 self.own_account.loaded(credentials);
+                let (provider, expires) = (source(credentials), expiry(credentials));
+                tracing::info!(provider, expires, "credentials loaded");
                 state.current = Some(credentials.clone());
                 state.failure = None;
             }
-            // The old ones stay: they serve until they really expire.
-            Err(error) => state.failure = Some((*error, now)),
+            Err(error) => {
+                // The old ones stay: they serve until they really expire.
+                if let Some(old) = &state.current {
+                    let (provider, expires) = (source(old), expiry(old));
+                    tracing::warn!(%error, provider, expires, "credentials not renewed; keeping the old ones");
+                }
+                state.failure = Some((*error, now));
+            }
         }
     }
 
@@ -260,6 +277,33 @@ fn is_same(one: &Credentials, other: &Credentials) -> bool {
     one.access_key_id() == other.access_key_id()
         && one.secret_access_key() == other.secret_access_key()
         && one.session_token() == other.session_token()
+}
+
+/// Which provider gave them, for logs. The crate keeps its own name of the provider to itself, but marks credentials with
+/// what took part in getting them, the one that holds the keys first.
+fn source(credentials: &Credentials) -> &'static str {
+    let features = credentials.get_property::<Vec<AwsCredentialFeature>>().map(Vec::as_slice).unwrap_or_default();
+    match features.first() {
+        Some(AwsCredentialFeature::CredentialsEnvVars) => "environment",
+        Some(AwsCredentialFeature::CredentialsProfile) => "profile",
+        // The crate marks the variables' web identity as a profile's, too.
+        Some(
+            AwsCredentialFeature::CredentialsProfileStsWebIdToken
+            | AwsCredentialFeature::CredentialsEnvVarsStsWebIdToken
+            | AwsCredentialFeature::CredentialsStsAssumeRoleWebId,
+        ) => "web identity",
+        Some(AwsCredentialFeature::CredentialsStsAssumeRole) => "assumed role",
+        Some(AwsCredentialFeature::CredentialsHttp) => "container",
+        Some(AwsCredentialFeature::CredentialsImds) => "instance metadata",
+        // The enum is open.
+        Some(_) => "other",
+        None => "fixed",
+    }
+}
+
+/// When they end, as RFC 3339, for logs.
+fn expiry(credentials: &Credentials) -> String {
+    credentials.expiry().map_or_else(|| "never".to_owned(), |at| prost_types::Timestamp::from(at).to_string())
 }
 
 fn within(since: Option<Instant>, span: Duration) -> bool {

@@ -1,87 +1,18 @@
 //! The binary from outside: exit codes, messages, signals, the small client.
 
-use std::{
-    net::TcpListener,
-    process::{Output, Stdio},
-    time::Duration,
-};
+use std::{net::TcpListener, time::Duration};
 
 use glacier_gateway::emulator::{EmulatedJob, Tier};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStderr, Command},
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
 };
 
-use crate::support::gateway::{Gateway, PATIENCE, VAULT};
-
-/// The binary, with nothing in its environment that this machine happens to have.
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_glacier-gateway"));
-    command
-        .args(arguments)
-        .env_clear()
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
-        .env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
-async fn run(arguments: &[&str]) -> (i32, String, String) {
-    let ended = tokio::time::timeout(PATIENCE, command(arguments).output()).await.expect("it ends");
-    let Output { status, stdout, stderr } = ended.unwrap();
-    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
-}
-
-/// A running `serve`, and the address it logged.
-struct Served {
-    child: Child,
-    log: Lines<BufReader<ChildStderr>>,
-    address: String,
-}
-
-impl Served {
-    async fn start(arguments: &[&str]) -> Self {
-        let all = [&["serve", "--listen", "127.0.0.1:0", "--log-format", "json"], arguments].concat();
-        let mut child = command(&all).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let fields = next_event(&mut log).await.expect("it serves");
-            if fields["message"] == "listening" {
-                break fields["address"].as_str().unwrap().to_owned();
-            }
-        };
-        Self { child, log, address }
-    }
-
-    async fn wait_for(&mut self, message: &str) -> Value {
-        loop {
-            let fields = next_event(&mut self.log).await.unwrap_or_else(|| panic!("{message:?} was never logged"));
-            if fields["message"] == message {
-                return fields;
-            }
-        }
-    }
-
-    async fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
-    }
-
-    async fn exit_code(mut self) -> Option<i32> {
-        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap().code()
-    }
-}
-
-async fn next_event(log: &mut Lines<BufReader<ChildStderr>>) -> Option<Value> {
-    let line = tokio::time::timeout(PATIENCE, log.next_line()).await.expect("a log line in time").unwrap()?;
-    let event: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-    Some(event["fields"].clone())
-}
+use crate::support::{
+    gateway::{Gateway, PATIENCE, VAULT},
+    process::{Served, command, next_event, run},
+};
 
 /// P5.
 #[tokio::test]

@@ -11,6 +11,8 @@ mod errors;
 mod house;
 mod identity;
 mod members;
+mod network;
+mod providers;
 mod roundtrip;
 mod schedules;
 mod serving;

@@ -1,5 +1,9 @@
 //! What the tests share.
 
+pub(crate) mod endpoint;
 pub(crate) mod fake;
-
+pub(crate) mod file;
 pub(crate) mod gateway;
+pub(crate) mod process;
+pub(crate) mod relay;
+pub(crate) mod tls;

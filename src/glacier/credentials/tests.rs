@@ -152,7 +152,39 @@ async fn without_credentials_a_dead_provider_is_asked_once_a_second_and_callers_
     assert_eq!(provider.loads(), 1);
     advance(OUTCOME_STANDS).await;
     assert!(key_at(&holder, 1).await.is_err());
+    settle().await;
     assert_eq!(provider.loads(), 2);
+}
+
+/// C6
+#[tokio::test(start_paused = true)]
+async fn after_a_failure_nobody_waits_for_the_next_load_but_all_profit_from_it() {
+    let slow = Step::GiveAfter(Duration::from_secs(3), credentials("new", None));
+    let (provider, holder) = Provider::new([Step::Give(credentials("old", Some(wall(300)))), Step::Fail, slow]);
+    assert_eq!(key_at(&holder, 0).await.unwrap(), "old");
+    advance(REFRESH_PAUSE).await;
+    assert_eq!(key_at(&holder, 299).await.unwrap(), "old", "the background renewal fails");
+    settle().await;
+    advance(OUTCOME_STANDS).await;
+
+    let start = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(key_at(&holder, 300).await, Err(CredentialsUnavailable::ProviderFailed));
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    sleep(Duration::from_secs(3)).await;
+    settle().await;
+    assert_eq!(key_at(&holder, 303).await.unwrap(), "new");
+    assert_eq!(provider.loads(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rare_caller_waits_for_credentials_instead_of_hearing_old_news() {
+    let slow = Step::GiveAfter(Duration::from_secs(3), credentials("A", None));
+    let (_, holder) = Provider::new([Step::Fail, slow]);
+    assert_eq!(key_at(&holder, 0).await, Err(CredentialsUnavailable::ProviderFailed));
+    advance(FAILURE_LASTS).await;
+    assert_eq!(key_at(&holder, 20).await.unwrap(), "A");
 }
 
 /// C7
@@ -163,6 +195,8 @@ async fn a_provider_that_hangs_is_given_up_after_five_seconds() {
     assert_eq!(key_at(&holder, 0).await, Err(CredentialsUnavailable::TimedOut));
     assert_eq!(start.elapsed(), LOAD_TIMEOUT);
     advance(OUTCOME_STANDS).await;
+    assert_eq!(key_at(&holder, 6).await, Err(CredentialsUnavailable::TimedOut), "nobody waits again");
+    settle().await;
     assert_eq!(key_at(&holder, 6).await.unwrap(), "A");
     assert_eq!(provider.loads(), 2);
 }
@@ -184,6 +218,8 @@ async fn a_provider_that_panics_has_failed_and_is_asked_again() {
     let (_, holder) = Provider::new([Step::Panic, Step::Give(credentials("A", None))]);
     assert_eq!(key_at(&holder, 0).await, Err(CredentialsUnavailable::ProviderFailed));
     advance(OUTCOME_STANDS).await;
+    assert!(key_at(&holder, 1).await.is_err());
+    settle().await;
     assert_eq!(key_at(&holder, 1).await.unwrap(), "A");
 }
 
