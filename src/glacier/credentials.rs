@@ -246,7 +246,7 @@ fn ends_soon(credentials: &Credentials, wall: SystemTime) -> bool {
 }
 
 /// Whether a signature by one is a signature by the other. Expiry and provenance do not matter.
-fn is_same(one: &Credentials, other: &Credentials) -> bool {
+pub(super) fn is_same(one: &Credentials, other: &Credentials) -> bool {
     one.access_key_id() == other.access_key_id()
         && one.secret_access_key() == other.secret_access_key()
         && one.session_token() == other.session_token()

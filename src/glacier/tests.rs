@@ -1,11 +1,8 @@
 //! The client against a scripted server on a real socket. Real time, hence short times.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::SystemTime,
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use tokio::{
@@ -97,6 +94,8 @@ fn text(text: &str) -> Step {
 
 fn client_of(url: &str, change: impl FnOnce(&mut GlacierSettings)) -> GlacierClient {
     let mut settings = GlacierSettings::new(Endpoint::resolve("us-east-1", false, Some(url)).unwrap());
+    // What these tests look at is one attempt.
+    settings.retry.max_attempts = 1;
     change(&mut settings);
     let credentials = CredentialsHolder::fixed("AKID", "SECRET", Some("TOKEN".to_owned()));
     GlacierClient::new(settings, credentials, Clock::with_wall(|| SystemTime::UNIX_EPOCH)).unwrap()
