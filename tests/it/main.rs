@@ -15,3 +15,4 @@ mod schedules;
 mod serving;
 mod stale;
 mod support;
+mod upstream;
