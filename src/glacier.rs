@@ -146,7 +146,7 @@ impl GlacierClient {
         loop {
             // Both anew for each attempt: another fetch may have found better ones meanwhile.
             let offset = self.offset.current();
-            let credentials = match self.credentials(offset, until).await {
+            let credentials = match self.credentials(until).await {
                 Ok(credentials) => credentials,
                 Err(error) => return Err(UpstreamError { sent, ..error }),
             };
@@ -207,11 +207,10 @@ impl GlacierClient {
     }
 
     /// Valid credentials, if there are any before `until`.
-    async fn credentials(&self, offset: Offset, until: Instant) -> Result<Credentials, UpstreamError> {
+    async fn credentials(&self, until: Instant) -> Result<Credentials, UpstreamError> {
         let unavailable = |why: String| UpstreamError::new(Kind::CredentialsUnavailable, false, why);
-        // Expiry is a date of AWS's, so AWS's clock decides.
-        let wall = offset.apply(self.clock.now().wall);
-        match timeout_at(until, self.credentials.current(wall)).await {
+        // By our own clock: an offset that is wrong must not stop the request that would measure it anew.
+        match timeout_at(until, self.credentials.current(self.clock.now().wall)).await {
             Ok(outcome) => outcome.map_err(|e| unavailable(e.to_string())),
             Err(_elapsed) => Err(unavailable("no credentials in time".to_owned())),
         }

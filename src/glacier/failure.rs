@@ -22,7 +22,8 @@ pub(super) enum Cause {
     /// Down, slow, or lost on the way: the next attempt may well succeed.
     Transient,
     /// The server closed a connection that had been used before, and gave no answer: it had grown tired of waiting just
-    /// as we wrote. Says nothing about its health.
+    /// as we wrote. Says nothing about its health. (The client's pool replaces a connection by itself only if it had not
+    /// begun to write, so the two together are one extra request.)
     ClosedWhileIdle,
     /// Asked too often.
     Throttled,

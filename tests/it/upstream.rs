@@ -14,6 +14,7 @@ use aws_credential_types::{
 };
 use futures_util::{StreamExt as _, future::join_all, stream};
 use glacier_gateway::{
+    clock::Clock,
     emulator::{EmulatedCredentials, EmulatedJob, Fault, Settings, Tier},
     glacier::CredentialsHolder,
 };
@@ -256,6 +257,21 @@ async fn a_refused_signature_whose_date_disagrees_is_dated_anew() {
     assert_eq!(gateway.emulator.requests_for(&job), 2);
 }
 
+/// C1: an offset that is wrong must not make credentials look expired, or no request would ever measure it again.
+#[tokio::test]
+async fn a_date_that_is_nonsense_is_believed_for_one_fetch_only() {
+    let known = temporary("KNOWN");
+    let emulated = Settings { credentials: vec![known.clone()], ..Settings::default() };
+    let gateway = Gateway::start_as(emulated, Rotating::new(&[known]).holder(), |_| {}).await;
+    let (first, second) = (gateway.add(finished()), gateway.add(finished()));
+    let nonsense = Fault::error(403, "RequestTimeTooSkewed").with_header("date", "Fri, 01 Jan 2100 00:00:00 GMT");
+    gateway.emulator.faults().next(nonsense);
+    check(&gateway.refusal(&first).await, Code::Internal, "GATEWAY_CREDENTIALS_REJECTED");
+    assert_eq!(gateway.emulator.requests_for(&first), 2);
+    gateway.ask(&second).await.unwrap();
+    assert_eq!(gateway.emulator.requests_for(&second), 2);
+}
+
 /// C2.
 #[tokio::test]
 async fn a_signature_refused_by_a_clock_that_agrees_is_not_sent_again() {
@@ -303,7 +319,8 @@ impl ProvideCredentials for Rotating {
         let mut list = self.list.lock().unwrap();
         let given = if list.len() > 1 { list.remove(0) } else { list[0].clone() };
         let EmulatedCredentials { access_key_id, secret_access_key, session_token, .. } = given;
-        let given = Credentials::new(access_key_id, secret_access_key, session_token, None, "test");
+        let in_an_hour = Clock::system().now().wall + Duration::from_hours(1);
+        let given = Credentials::new(access_key_id, secret_access_key, session_token, Some(in_an_hour), "test");
         future::ProvideCredentials::ready(Ok(given))
     }
 }
