@@ -283,7 +283,7 @@ proptest! {
     /// successes only.
     #[test]
     fn repetitions_are_bounded_by_tokens_and_successes(
-        fetches in prop::collection::vec(prop::collection::vec(any_outcome(), 8), 1..100), random in 0.0..1.0,
+        fetches in prop::collection::vec(prop::collection::vec(any_outcome(), 5), 1..60), random in 0.0..1.0,
     ) {
         let bucket = Bucket::new(DEFAULT_TOKENS);
         let (mut repetitions, mut successes) = (0, 0);
@@ -303,7 +303,7 @@ proptest! {
 
     /// While nothing succeeds and nothing is throttled: upstream calls ≤ fetches + tokens / 14.
     #[test]
-    fn an_outage_costs_a_call_per_fetch_and_the_bucket(fetches in 1_u32..500, tokens in 0_u32..1_000) {
+    fn an_outage_costs_a_call_per_fetch_and_the_bucket(fetches in 1_u32..150, tokens in 0_u32..1_000) {
         let bucket = Bucket::new(tokens);
         let requests: u32 = (0..fetches).map(|_| fetch(&bucket, |_| Some(Cause::Transient), 0.0).requests).sum();
         prop_assert!(requests <= fetches + tokens / TRANSIENT_COST);
