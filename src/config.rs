@@ -9,7 +9,7 @@ use crate::{
     cache::CacheSettings,
     describe::{DescribeSettings, FetchLimits},
     freshness::FreshnessSettings,
-    glacier::{Endpoint, GlacierSettings},
+    glacier::{Endpoint, GlacierSettings, RetrySettings},
     grpc::GrpcSettings,
     server::{ConnectionSettings, ServerSettings},
     telemetry::{LogFormat, LogSettings},
@@ -28,6 +28,9 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
 }
 
+/// More attempts would not fit any sensible budget of a fetch, and would hammer a service that is down.
+const MOST_ATTEMPTS: u32 = 10;
+
 /// Everything that `serve` needs.
 #[derive(Debug, Clone)]
 pub struct ServeSettings {
@@ -45,9 +48,12 @@ impl ServeArguments {
         let endpoint = self.endpoint(&environment, &mut problems);
         let connect_timeout = problems.duration("--connect-timeout", &self.glacier.connect_timeout);
         let attempt_timeout = problems.duration("--attempt-timeout", &self.glacier.attempt_timeout);
+        let max_attempts = problems.count_within("--max-attempts", &self.glacier.max_attempts, 1..=MOST_ATTEMPTS);
+        let retry = RetrySettings { max_attempts, ..RetrySettings::default() };
         let glacier = endpoint.map(|endpoint| GlacierSettings {
             connect_timeout,
             attempt_timeout,
+            retry,
             ..GlacierSettings::new(endpoint)
         });
         let listen = problems.parsed("--listen", &self.listen, "ADDRESS:PORT, such as 0.0.0.0:50051");

@@ -2,35 +2,54 @@
 //!
 //! One question is one signed `GET`. [`GlacierClient`] owns the connections and the limits on time and size; what to
 //! send, how to sign it and what an answer means are pure functions in the modules below. Nothing here repeats upstream
-//! text: errors are in our own words.
+//! text: errors are in our own words. [`retry`] decides whether a failed attempt is followed by another, and [`skew`] what
+//! time it is at Glacier.
 //!
 //! ```text
 //! credentials ─▶ request ─▶ signing ─▶ (send) ─▶ response ─▶ description
 //!                                        │           └─────▶ error        Glacier refused
 //!                                        └─────────────────▶ transport    no answer at all
+//!                   failure ─▶ retry, skew ─▶ again, or not
 //! ```
 
 mod credentials;
 mod endpoint;
 mod error;
+mod failure;
 mod own_account;
 mod request;
 mod response;
+mod retry;
 mod signing;
+mod skew;
 mod transport;
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use aws_credential_types::Credentials;
 use http::{HeaderMap, StatusCode};
-use reqwest::{Client, Method, Request, Response, Url, redirect, retry, tls};
-use tokio::time::{Instant, timeout_at};
+use reqwest::{Client, Method, Request, Response, Url, redirect, tls};
+use tokio::time::{Instant, sleep, timeout_at};
+use tower::util::MapFutureLayer;
 
 pub use self::{
     credentials::{CredentialsHolder, CredentialsUnavailable},
     endpoint::{Endpoint, EndpointError},
+    retry::{
+        DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_BACKOFF, DEFAULT_THROTTLING_BASE, DEFAULT_TOKENS, DEFAULT_TRANSIENT_BASE,
+        RetrySettings,
+    },
 };
-use self::{response::Answer, transport::Phase};
+use self::{
+    failure::{Cause, Failure},
+    response::Answer,
+    retry::{Bucket, Progress, Verdict},
+    skew::{ClockOffset, Offset},
+    transport::Phase,
+};
 use crate::{
     clock::{Clock, Moment},
     job::{Identity, JobKey, OWN_ACCOUNT},
@@ -74,6 +93,8 @@ pub struct GlacierSettings {
     pub idle_timeout: Duration,
     /// How many idle connections are kept. [`DEFAULT_MAX_IDLE_PER_HOST`].
     pub max_idle_per_host: usize,
+    /// How failed attempts are repeated.
+    pub retry: RetrySettings,
 }
 
 impl GlacierSettings {
@@ -86,6 +107,7 @@ impl GlacierSettings {
             body_limit: DEFAULT_BODY_LIMIT,
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
             max_idle_per_host: DEFAULT_MAX_IDLE_PER_HOST,
+            retry: RetrySettings::default(),
         }
     }
 }
@@ -95,13 +117,15 @@ impl GlacierSettings {
 #[error("the https client for Glacier cannot be set up")]
 pub struct GlacierSetupError(#[source] reqwest::Error);
 
-/// Asks Glacier. Cheap to clone; clones share connections and credentials.
+/// Asks Glacier. Cheap to clone; clones share connections, credentials, retry tokens and the clock's offset.
 #[derive(Debug, Clone)]
 pub struct GlacierClient {
     http: Client,
     settings: GlacierSettings,
     credentials: CredentialsHolder,
     clock: Clock,
+    bucket: Arc<Bucket>,
+    offset: Arc<ClockOffset>,
 }
 
 impl GlacierClient {
@@ -112,17 +136,81 @@ impl GlacierClient {
         clock: Clock,
     ) -> Result<Self, GlacierSetupError> {
         let http = http_client(&settings).map_err(GlacierSetupError)?;
-        Ok(Self { http, settings, credentials, clock })
+        let bucket = Arc::new(Bucket::new(settings.retry.tokens));
+        Ok(Self { http, settings, credentials, clock, bucket, offset: Arc::default() })
     }
 
+    /// Attempts until one succeeds or no further one is worth it, and answers before `until`.
     async fn describe(&self, key: &JobKey, until: Instant) -> Result<Described, UpstreamError> {
-        let credentials = self.credentials(until).await?;
-        self.attempt(key, &credentials, until).await
+        let mut progress = Progress::default();
+        let mut sent = false;
+        loop {
+            // Both anew for each attempt: another fetch may have found better ones meanwhile.
+            let offset = self.offset.current();
+            let credentials = match self.credentials(until).await {
+                Ok(credentials) => credentials,
+                Err(error) => return Err(UpstreamError { sent, ..error }),
+            };
+            progress.requests += 1;
+            let failure = match self.attempt(key, &credentials, offset, until).await {
+                Ok(described) => {
+                    self.bucket.reward(&progress);
+                    return Ok(described);
+                }
+                Err(failure) => failure,
+            };
+            sent |= failure.error.sent;
+            let left = until.saturating_duration_since(Instant::now());
+            let (settings, tokens) = (&self.settings.retry, self.bucket.tokens());
+            let verdict = retry::decide(settings, &failure, &progress, offset, tokens, left, fastrand::f64());
+            if !self.follow(verdict, &failure, &credentials, until).await {
+                let error = UpstreamError { sent, ..failure.error };
+                return Err(after(progress.requests, error));
+            }
+            tracing::debug!(
+                job = key.as_str(),
+                request = progress.requests,
+                kind = ?failure.error.kind,
+                detail = failure.error.detail,
+                how = ?verdict,
+                "asking glacier again"
+            );
+            progress.follow(verdict, failure.cause);
+        }
+    }
+
+    /// Does what `verdict` asks for before the next attempt; `false` if there is to be none.
+    async fn follow(&self, verdict: Verdict, failure: &Failure, rejected: &Credentials, until: Instant) -> bool {
+        match verdict {
+            Verdict::GiveUp => false,
+            Verdict::Resend => true,
+            Verdict::Repeat { wait, cost } => {
+                // Another fetch may have taken the last ones since they were counted.
+                if !self.bucket.take(cost) {
+                    return false;
+                }
+                sleep(wait).await;
+                true
+            }
+            // With the same credentials, or none, the answer would be the same.
+            Verdict::Refresh => match timeout_at(until, self.credentials.force_refresh_after(rejected)).await {
+                Ok(Ok(fresh)) => !credentials::is_same(&fresh, rejected),
+                Ok(Err(_)) | Err(_) => false,
+            },
+            Verdict::CorrectClock(offset) => {
+                if self.offset.keep(offset) {
+                    let (offset_ms, code) = (offset.as_millis(), failure.error.glacier_code.as_deref());
+                    tracing::warn!(offset_ms, code, "our clock disagrees with glacier's, which dates signatures now");
+                }
+                true
+            }
+        }
     }
 
     /// Valid credentials, if there are any before `until`.
     async fn credentials(&self, until: Instant) -> Result<Credentials, UpstreamError> {
         let unavailable = |why: String| UpstreamError::new(Kind::CredentialsUnavailable, false, why);
+        // By our own clock: an offset that is wrong must not stop the request that would measure it anew.
         match timeout_at(until, self.credentials.current(self.clock.now().wall)).await {
             Ok(outcome) => outcome.map_err(|e| unavailable(e.to_string())),
             Err(_elapsed) => Err(unavailable("no credentials in time".to_owned())),
@@ -134,25 +222,31 @@ impl GlacierClient {
         &self,
         key: &JobKey,
         credentials: &Credentials,
+        offset: Offset,
         until: Instant,
-    ) -> Result<Described, UpstreamError> {
+    ) -> Result<Described, Failure> {
         let asked_at = self.clock.now();
         let left = until.saturating_duration_since(asked_at.instant);
         if left.is_zero() {
-            return Err(UpstreamError::new(Kind::Unavailable, false, "no time left for an attempt"));
+            return Err(UpstreamError::new(Kind::Unavailable, false, "no time left for an attempt").into());
         }
         let allowed = left.min(self.settings.attempt_timeout);
-        let request = self.signed_request(key, credentials, asked_at)?;
-        let exchange = self.exchange(request, key, asked_at.instant);
+        let request = self.signed_request(key, credentials, offset.apply(asked_at.wall))?;
+        let exchange = self.exchange(request, key, asked_at);
         timeout_at(asked_at.instant + allowed, exchange).await.unwrap_or_else(|_| {
-            Err(UpstreamError::new(Kind::Unavailable, true, format!("no answer within {allowed:?}")))
+            Err(UpstreamError::new(Kind::Unavailable, true, format!("no answer within {allowed:?}")).into())
         })
     }
 
-    fn signed_request(&self, key: &JobKey, credentials: &Credentials, at: Moment) -> Result<Request, UpstreamError> {
+    fn signed_request(
+        &self,
+        key: &JobKey,
+        credentials: &Credentials,
+        wall: SystemTime,
+    ) -> Result<Request, UpstreamError> {
         let endpoint = &self.settings.endpoint;
         let unsigned = request::describe_job(endpoint, key);
-        let signature = signing::headers(&unsigned, credentials, endpoint.region(), at.wall)
+        let signature = signing::headers(&unsigned, credentials, endpoint.region(), wall)
             .map_err(|e| UpstreamError::new(Kind::CredentialsUnavailable, false, e.to_string()))?;
         let not_a_request = || UpstreamError::new(Kind::Unexpected, false, "the request is not a legal one");
         let mut request = Request::new(Method::GET, Url::parse(&unsigned.url).map_err(|_| not_a_request())?);
@@ -162,49 +256,62 @@ impl GlacierClient {
     }
 
     /// Sends, reads the answer within the limits, and interprets it.
-    async fn exchange(&self, request: Request, key: &JobKey, asked_at: Instant) -> Result<Described, UpstreamError> {
-        let mut response = self.http.execute(request).await.map_err(|e| self.transport_failure(&e, Phase::Head))?;
+    async fn exchange(&self, request: Request, key: &JobKey, asked_at: Moment) -> Result<Described, Failure> {
+        let (outcome, used_before) = transport::noting_reuse(self.http.execute(request)).await;
+        let mut response = outcome.map_err(|e| self.transport_failure(&e, Phase::Head { used_before }))?;
         let observed_at = self.clock.now();
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
         let body = self.body(response, status, &headers).await?;
         let answer = Answer { status, headers: &headers, body: &body };
-        let job = response::interpret(&answer, key)?;
-        Ok(Described { job, asked_at, observed_at, request_id: error::request_id(&headers) })
+        let told = |failure| Failure { offset: skew::measure(&headers, asked_at, observed_at), ..failure };
+        let job = response::interpret(&answer, key).map_err(told)?;
+        Ok(Described { job, asked_at: asked_at.instant, observed_at, request_id: error::request_id(&headers) })
     }
 
     /// The body chunk by chunk, and not a chunk beyond the limit.
-    async fn body(
-        &self,
-        mut response: Response,
-        status: StatusCode,
-        headers: &HeaderMap,
-    ) -> Result<Vec<u8>, UpstreamError> {
-        let about = |error: UpstreamError| UpstreamError {
-            http_status: Some(status.as_u16()),
-            request_id: error::request_id(headers),
-            ..error
+    async fn body(&self, mut response: Response, status: StatusCode, headers: &HeaderMap) -> Result<Vec<u8>, Failure> {
+        let about = |Failure { error, cause, offset }: Failure| {
+            let (http_status, request_id) = (Some(status.as_u16()), error::request_id(headers));
+            Failure { error: UpstreamError { http_status, request_id, ..error }, cause, offset }
         };
         let limit = if status.is_success() { self.settings.body_limit } else { ERROR_BODY_LIMIT };
-        let too_large =
-            || about(UpstreamError::new(Kind::Malformed, true, format!("the answer is larger than {limit} bytes")));
+        let too_large = || {
+            let detail = format!("the answer is larger than {limit} bytes");
+            // It would be as large again, and cost as much.
+            about(Failure::new(UpstreamError::new(Kind::Malformed, true, detail), Cause::Permanent))
+        };
         let declared = response.content_length().unwrap_or_default();
         if status.is_success() && declared > limit as u64 {
             return Err(too_large());
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| about(self.transport_failure(&e, Phase::Body)))? {
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(body),
+                // The header says all that matters of an error: a refusal is one, however little of it arrives.
+                Err(_) if !status.is_success() && headers.contains_key(error::CODE_HEADER) => return Ok(body),
+                Err(error) => return Err(about(self.transport_failure(&error, Phase::Body))),
+            };
             if body.len() + chunk.len() > limit {
                 // What follows is not read: dropping the response closes the connection.
                 return if status.is_success() { Err(too_large()) } else { Ok(body) };
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(body)
     }
 
-    fn transport_failure(&self, error: &reqwest::Error, phase: Phase) -> UpstreamError {
+    fn transport_failure(&self, error: &reqwest::Error, phase: Phase) -> Failure {
         transport::classify(error, phase, self.settings.connect_timeout)
+    }
+}
+
+/// For logs: how often Glacier was asked, if more than once.
+fn after(requests: u32, error: UpstreamError) -> UpstreamError {
+    match requests {
+        0 | 1 => error,
+        _ => UpstreamError { detail: format!("{}, in request {requests} of the fetch", error.detail), ..error },
     }
 }
 
@@ -236,7 +343,8 @@ fn http_client(settings: &GlacierSettings) -> Result<Client, reqwest::Error> {
         .http1_max_headers(MAX_HEADERS)
         .redirect(redirect::Policy::none())
         .referer(false)
-        .retry(retry::never())
+        .retry(reqwest::retry::never())
+        .connector_layer(MapFutureLayer::new(transport::note_connection))
         .no_proxy()
         .no_gzip()
         .no_brotli()

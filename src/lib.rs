@@ -12,7 +12,7 @@
 //!                        │
 //!                      describe      what do we know, is it fresh enough, who is already asking?
 //!                       ╱ ╲
-//!                   cache   glacier  sign, send, parse, classify
+//!                   cache   glacier  sign, send, retry within budget, parse, classify
 //! ```
 //!
 //! # What lives where
@@ -27,7 +27,7 @@
 //! | [`cache`] | what we know, and the one door through which knowledge enters |
 //! | [`describe`] | the use case: look up, coalesce, fetch, decide |
 //! | [`upstream`] | the port: [`upstream::JobSource`] and how it may fail |
-//! | [`glacier`] | Glacier's REST API: request, signing, credentials, answers, errors |
+//! | [`glacier`] | Glacier's REST API: request, signing, credentials, answers, errors, retries |
 //! | [`grpc`] | the gRPC face: job service, health, reflection, statuses |
 //! | [`server`] | the accept loop, connections and their limits, the drain |
 //! | [`lifecycle`] | the phases of the process, which `grpc` and `server` both act on |

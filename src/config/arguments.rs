@@ -85,6 +85,10 @@ pub struct GlacierArguments {
     /// Longest time for one attempt, from sending to the end of the body
     #[arg(long, env = "GLACIER_GATEWAY_ATTEMPT_TIMEOUT", default_value = "3s", value_name = "DURATION")]
     pub attempt_timeout: String,
+    /// Most attempts of one fetch, the first included: 1 to 10. A request that only corrects the one before (on another
+    /// connection, with refreshed credentials, by a corrected clock) is not counted
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_ATTEMPTS", default_value = "3", value_name = "COUNT")]
+    pub max_attempts: String,
     /// Longest time for one fetch, waiting included; callers' deadlines do not shorten it
     #[arg(long, env = "GLACIER_GATEWAY_FETCH_BUDGET", default_value = "8s", value_name = "DURATION")]
     pub fetch_budget: String,

@@ -46,6 +46,8 @@ fn every_problem_is_in_one_message() {
         "0s",
         "--max-fetches",
         "0",
+        "--max-attempts",
+        "11",
         "--max-streams",
         "many",
         "--cache-capacity",
@@ -68,6 +70,7 @@ fn every_problem_is_in_one_message() {
         "--fetch-budget",
         "--attempt-timeout",
         "--max-fetches",
+        "--max-attempts",
         "--max-streams",
         "--cache-capacity",
         "--reflection",
@@ -107,6 +110,18 @@ fn a_flag_comes_before_awss_variable() {
     let Command::Serve(arguments) = cli.command else { unreachable!("serve was asked for") };
     let settings = arguments.validate(|name| (name == "AWS_REGION").then(|| "us-east-1".to_owned())).unwrap();
     assert_eq!(settings.app.glacier.endpoint.region(), "eu-west-1");
+}
+
+#[test]
+fn attempts_are_one_to_ten() {
+    let attempts = |text: &str| {
+        serve(&["--region", "eu-west-1", &format!("--max-attempts={text}")]).map(|s| s.app.glacier.retry.max_attempts)
+    };
+    assert_eq!((attempts("1").unwrap(), attempts("10").unwrap()), (1, 10));
+    for wrong in ["0", "11", "-1", "1.5", "many", ""] {
+        let problem = attempts(wrong).unwrap_err().to_string();
+        assert!(problem.contains("--max-attempts: must be a whole number from 1 to 10"), "{wrong}: {problem}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Texts that become values, and the problems found on the way.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
 /// Everything that is wrong with a configuration, one line each.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -66,10 +66,14 @@ impl Problems {
     }
 
     fn number<N: TryFrom<u32> + From<u8>>(&mut self, flag: &str, text: &str, least: u32) -> N {
-        let number = text.parse().ok().filter(|number| (least..=MOST).contains(number));
-        number.and_then(|number| N::try_from(number).ok()).unwrap_or_else(|| {
-            self.add(format!("{flag}: must be a whole number from {least} to {MOST}; got {text:?}"));
-            N::from(1)
+        N::try_from(self.count_within(flag, text, least..=MOST)).unwrap_or_else(|_| N::from(1))
+    }
+
+    /// A whole number in this range.
+    pub(super) fn count_within(&mut self, flag: &str, text: &str, range: RangeInclusive<u32>) -> u32 {
+        text.parse().ok().filter(|number| range.contains(number)).unwrap_or_else(|| {
+            self.add(format!("{flag}: must be a whole number from {} to {}; got {text:?}", range.start(), range.end()));
+            *range.start()
         })
     }
 

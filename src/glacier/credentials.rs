@@ -88,6 +88,8 @@ struct State {
     load_ended: Option<Instant>,
     /// The last failure and when it happened, unless a load succeeded since.
     failure: Option<(CredentialsUnavailable, Instant)>,
+    /// Whether Glacier has refused the current ones: the next load replaces them, whatever it gives.
+    rejected: bool,
     /// When a forced refresh last gave the rejected credentials again.
     refreshed_in_vain: Option<Instant>,
 }
@@ -170,7 +172,10 @@ impl CredentialsHolder {
             }
             match state.failure {
                 Some((error, at)) if within(Some(at), OUTCOME_STANDS) => return Err(error),
-                Some(_) | None => self.join_load(&mut state),
+                Some(_) | None => {
+                    state.rejected = true;
+                    self.join_load(&mut state)
+                }
             }
         };
         let credentials = outcome_of(load).await?;
@@ -229,8 +234,18 @@ impl Shared {
         let mut state = self.lock();
         let now = Instant::now();
         state.loading = None;
+        let rejected = std::mem::take(&mut state.rejected);
         state.load_ended = Some(now);
         match outcome {
+            // A provider that is in trouble itself may give what it has, expired or about to: no reason to lose better ones.
+            Ok(worse) if !rejected && state.current.as_ref().is_some_and(|old| ends_sooner(worse, old)) => {
+                let (provider, expires) = (source(worse), expiry(worse));
+                tracing::warn!(
+                    provider,
+                    expires,
+                    "credentials loaded that end sooner than the old ones; keeping those"
+                );
+            }
             Ok(credentials) => {
                 self.own_account.loaded(credentials);
                 let (provider, expires) = (source(credentials), expiry(credentials));
@@ -267,13 +282,21 @@ fn is_valid(credentials: &Credentials, wall: SystemTime) -> bool {
     credentials.expiry().is_none_or(|expiry| wall < expiry)
 }
 
+fn ends_sooner(one: &Credentials, other: &Credentials) -> bool {
+    match (one.expiry(), other.expiry()) {
+        (Some(one), Some(other)) => one < other,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
 fn ends_soon(credentials: &Credentials, wall: SystemTime) -> bool {
     let left = |expiry: SystemTime| expiry.duration_since(wall).unwrap_or_default();
     credentials.expiry().is_some_and(|expiry| left(expiry) <= REFRESH_AHEAD)
 }
 
 /// Whether a signature by one is a signature by the other. Expiry and provenance do not matter.
-fn is_same(one: &Credentials, other: &Credentials) -> bool {
+pub(super) fn is_same(one: &Credentials, other: &Credentials) -> bool {
     one.access_key_id() == other.access_key_id()
         && one.secret_access_key() == other.secret_access_key()
         && one.session_token() == other.session_token()

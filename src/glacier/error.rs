@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Where the code is, if not in the body.
-const CODE_HEADER: &str = "x-amzn-errortype";
+pub(super) const CODE_HEADER: &str = "x-amzn-errortype";
 /// Members of the body that may hold the code, in the order in which AWS's SDKs look.
 const CODE_MEMBERS: [&str; 2] = ["code", "__type"];
 /// Members of the body that may hold the message.
@@ -63,9 +63,12 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
     REQUEST_ID_HEADERS.iter().find_map(|name| token(headers.get(*name)?.to_str().ok()?, is_harmless))
 }
 
+/// What a wish to wait is cut to: callers are told of it, and one of ages, from a middlebox say, would end their retries.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
+
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let millis = headers.get(RETRY_AFTER_HEADER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_millis(millis))
+    Some(Duration::from_millis(millis).min(LONGEST_RETRY_AFTER))
 }
 
 /// The first place that holds something like a code decides.

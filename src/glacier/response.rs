@@ -12,10 +12,13 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, error::Category};
 
 use crate::{
-    glacier::error,
+    glacier::{
+        error,
+        failure::{Cause, Failure},
+    },
     job::JobKey,
     proto::v1::GlacierJobDescription,
-    upstream::{UpstreamError, UpstreamErrorKind as Kind},
+    upstream::UpstreamErrorKind as Kind,
 };
 
 /// What separates the vault's name from the rest of its ARN.
@@ -33,14 +36,15 @@ pub(super) struct Answer<'a> {
 }
 
 /// Reads an answer to the question about `key`.
-pub(super) fn interpret(answer: &Answer<'_>, key: &JobKey) -> Result<GlacierJobDescription, UpstreamError> {
+pub(super) fn interpret(answer: &Answer<'_>, key: &JobKey) -> Result<GlacierJobDescription, Failure> {
     if answer.status.is_redirection() {
         // Following would carry the signature to a host that nobody configured.
-        return Err(error::failure(answer, Kind::Malformed, "a redirect, which is never followed"));
+        let error = error::failure(answer, Kind::Malformed, "a redirect, which is never followed");
+        return Err(Failure::new(error, Cause::Permanent));
     }
     // Any success: the guide's syntax says 201 where the service says 200.
     if !answer.status.is_success() {
-        return Err(error::classify(answer));
+        return Err(error::classify(answer).into());
     }
     let members = parse_object(answer.body).map_err(|why| error::failure(answer, Kind::Malformed, why))?;
     let job = description::decode(members)

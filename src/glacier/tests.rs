@@ -1,11 +1,8 @@
 //! The client against a scripted server on a real socket. Real time, hence short times.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::SystemTime,
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use tokio::{
@@ -97,6 +94,8 @@ fn text(text: &str) -> Step {
 
 fn client_of(url: &str, change: impl FnOnce(&mut GlacierSettings)) -> GlacierClient {
     let mut settings = GlacierSettings::new(Endpoint::resolve("us-east-1", false, Some(url)).unwrap());
+    // What these tests look at is one attempt.
+    settings.retry.max_attempts = 1;
     change(&mut settings);
     let credentials = CredentialsHolder::fixed("AKID", "SECRET", Some("TOKEN".to_owned()));
     GlacierClient::new(settings, credentials, Clock::with_wall(|| SystemTime::UNIX_EPOCH)).unwrap()
@@ -276,6 +275,45 @@ async fn a_refused_connection_sent_nothing() {
     drop(listener);
     let error = ask(&client_of(&url, |_| {})).await.unwrap_err();
     assert_eq!((error.kind, error.sent, error.detail.as_str()), (Kind::Unavailable, false, "connection refused"));
+}
+
+#[tokio::test]
+async fn a_fetch_whose_last_request_sent_nothing_may_have_reached_glacier_before() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        // Nobody listens any more when the answer is out.
+        drop(listener);
+        let busy = vec![http_answer("503 Busy", "Connection: close\r\n", ""), Step::Close];
+        serve(stream, busy, Arc::default(), Arc::default()).await;
+    });
+    let error = ask(&client_of(&url, |s| s.retry.max_attempts = 2)).await.unwrap_err();
+    assert_eq!((error.kind, error.sent, error.http_status), (Kind::Unavailable, true, None));
+    assert_eq!(error.detail, "connection refused, in request 2 of the fetch");
+}
+
+/// One event per retry, for whoever turns debug on; the failure of the whole is somebody else's to log.
+#[tokio::test]
+async fn each_retry_is_logged_at_debug() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("glacier_gateway=debug")
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let server = Server::start(vec![http_answer("503 Busy", "", "")]).await;
+    ask(&client_of(&server.url, |s| s.retry.max_attempts = 3)).await.unwrap_err();
+    drop(guard);
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let retries: Vec<_> = log.lines().filter(|line| line.contains("asking glacier again")).collect();
+    assert_eq!((retries.len(), server.requests().len()), (2, 3), "{log}");
+    for (line, request) in retries.iter().zip(["request=1", "request=2"]) {
+        assert!(["DEBUG", request, "kind=Unavailable", "wait: "].iter().all(|part| line.contains(part)), "{line}");
+    }
+    assert!(!log.contains("WARN") && !log.contains("Signature="), "{log}");
 }
 
 /// U11

@@ -4,9 +4,12 @@
 //! whether the request may have been sent, and a description in our own words: the chain's texts hold the URL. Most
 //! causes are recognized by type. Some have no public type and are recognized by their text.
 
-use std::{error::Error, io, time::Duration};
+use std::{cell::Cell, error::Error, future::Future, io, time::Duration};
 
-use crate::upstream::{UpstreamError, UpstreamErrorKind as Kind};
+use crate::{
+    glacier::failure::{Cause, Failure},
+    upstream::{UpstreamError, UpstreamErrorKind as Kind},
+};
 
 /// How the HTTP client words a connection that was closed before the answer was complete.
 const INCOMPLETE: &str = "connection closed before message completed";
@@ -21,24 +24,27 @@ const TLS_ALERT: &str = "received fatal alert";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Connecting, sending, waiting for the headers.
-    Head,
+    Head {
+        /// Whether the connection had carried another exchange before.
+        used_before: bool,
+    },
     /// Reading the body.
     Body,
 }
 
 /// Names the failure `error` that happened in `phase`.
-pub(super) fn classify(error: &reqwest::Error, phase: Phase, connect_timeout: Duration) -> UpstreamError {
+pub(super) fn classify(error: &reqwest::Error, phase: Phase, connect_timeout: Duration) -> Failure {
     if error.is_connect() {
-        return classify_connect(error, connect_timeout);
+        return classify_connect(error, connect_timeout).into();
     }
     let (kind, detail) = if has_text(error, |text| NOT_HTTP.iter().any(|begin| text.starts_with(begin))) {
         (Kind::Malformed, "the answer is not HTTP")
     } else if has_text(error, |text| text.contains(TLS_ALERT)) {
         (Kind::TlsFailed, "tls refused by the peer")
     } else {
-        (Kind::Unavailable, lost_connection(error, phase))
+        return lost_connection(error, phase);
     };
-    UpstreamError::new(kind, true, detail)
+    UpstreamError::new(kind, true, detail).into()
 }
 
 /// Nothing was sent: the connection did not come about.
@@ -65,22 +71,48 @@ fn classify_connect(error: &reqwest::Error, connect_timeout: Duration) -> Upstre
     }
 }
 
-fn lost_connection(error: &reqwest::Error, phase: Phase) -> &'static str {
+fn lost_connection(error: &reqwest::Error, phase: Phase) -> Failure {
     let ended_early = matches!(io_kind(error), Some(io::ErrorKind::UnexpectedEof))
         || has_text(error, |text| text.contains(INCOMPLETE) || text.contains("end of file before message length"));
     let reset = matches!(
         io_kind(error),
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe)
     );
-    if reset {
-        return "connection reset";
-    }
-    match phase {
-        Phase::Head if ended_early => "connection closed before an answer",
+    let detail = match phase {
+        _ if reset => "connection reset",
+        Phase::Head { .. } if ended_early => "connection closed before an answer",
         Phase::Body if ended_early => "body ended early",
-        Phase::Head => "request failed",
+        Phase::Head { .. } => "request failed",
         Phase::Body => "reading the body failed",
-    }
+    };
+    // Whether part of a head had come already cannot be seen from here; a GET may be sent again either way.
+    let while_idle = (reset || ended_early) && phase == Phase::Head { used_before: true };
+    let cause = if while_idle { Cause::ClosedWhileIdle } else { Cause::Transient };
+    Failure::new(UpstreamError::new(Kind::Unavailable, true, detail), cause)
+}
+
+tokio::task_local! {
+    /// Whether the request under way in this task has made a connection for itself.
+    static CONNECTED: Cell<bool>;
+}
+
+/// Runs `exchange` and says whether it had a connection that was used before. The HTTP client does not tell, so it is
+/// concluded: the client connects inside the request's own task and uses what it made; a connection that is finished for
+/// later use, because another became free first, is finished in a task of its own. Needs [`note_connection`].
+pub(super) async fn noting_reuse<T>(exchange: impl Future<Output = T>) -> (T, bool) {
+    let noted = async {
+        let outcome = exchange.await;
+        (outcome, !CONNECTED.with(Cell::get))
+    };
+    CONNECTED.scope(Cell::new(false), noted).await
+}
+
+/// Wraps the making of a connection, for [`noting_reuse`].
+pub(super) async fn note_connection<C, E>(connecting: impl Future<Output = Result<C, E>>) -> Result<C, E> {
+    let connection = connecting.await?;
+    // Outside of a request's own task nobody wants to know.
+    let _ = CONNECTED.try_with(|connected| connected.set(true));
+    Ok(connection)
 }
 
 /// The innermost kind that says something: wrappers are of kind `Other`.

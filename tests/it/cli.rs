@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::support::{
     gateway::{Gateway, PATIENCE, VAULT},
-    process::{Served, command, next_event, run},
+    process::{Served, command, run},
 };
 
 /// P5.
@@ -74,7 +74,9 @@ async fn each_call_is_one_event_with_what_an_operator_asks_for() {
     let upstream = Gateway::start().await;
     let job = upstream.add(EmulatedJob::archive(Tier::Bulk));
     let endpoint = upstream.emulator.endpoint();
-    let mut served = Served::start(&["--region", "us-east-1", "--endpoint-url", &endpoint]).await;
+    // One throttled request is to be a failed fetch.
+    let arguments = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--max-attempts", "1"];
+    let mut served = Served::start(&arguments).await;
     let target = format!("http://{}", served.address);
     assert_eq!(run(&["describe", VAULT, &job, "--target", &target]).await.0, 0);
     let call = served.wait_for("call").await;

@@ -28,7 +28,10 @@ async fn asked_about_every_time() -> (Gateway, String) {
 
 /// What a caller hears when Glacier answers with this.
 async fn refusal_for(fault: Fault) -> Refusal {
-    let gateway = Gateway::start().await;
+    refusal_of(&Gateway::start().await, fault).await
+}
+
+async fn refusal_of(gateway: &Gateway, fault: Fault) -> Refusal {
     let job = gateway.add(finished());
     gateway.emulator.faults().always(fault);
     gateway.refusal(&job).await
@@ -128,15 +131,17 @@ async fn a_role_that_glacier_refuses_is_permission_denied_even_if_something_is_k
 /// U3.
 #[tokio::test]
 async fn throttling_is_resource_exhausted_with_retry_hints() {
-    let refusal = refusal_for(Fault::throttled()).await;
+    // Retries wait for seconds, and are not what this is about.
+    let gateway = Gateway::start_with(|settings| settings.glacier.retry.max_attempts = 1).await;
+    let refusal = refusal_of(&gateway, Fault::throttled()).await;
     check(&refusal, Code::ResourceExhausted, "GLACIER_THROTTLED");
     assert_eq!(refusal.metadata()["glacier_code"], "ThrottlingException");
     assert_eq!(refusal.retry_delay(), Some(5 * SECOND));
 
-    let refusal = refusal_for(Fault::respond(429, &[], "")).await;
+    let refusal = refusal_of(&gateway, Fault::respond(429, &[], "")).await;
     check(&refusal, Code::ResourceExhausted, "GLACIER_THROTTLED");
 
-    let refusal = refusal_for(Fault::throttled().with_header("x-amz-retry-after", "1700")).await;
+    let refusal = refusal_of(&gateway, Fault::throttled().with_header("x-amz-retry-after", "1700")).await;
     assert_eq!(refusal.retry_delay(), Some(Duration::from_millis(1700)));
 }
 

@@ -18,3 +18,4 @@ mod schedules;
 mod serving;
 mod stale;
 mod support;
+mod upstream;

@@ -2,7 +2,7 @@
 //!
 //! How often the gateway asks again is not asserted here, except where once is the rule.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use glacier_gateway::{
     app::AppSettings,
@@ -232,13 +232,13 @@ async fn ask_beside_unresolved_names() {
     let misses: Vec<_> = (0..2 * settings.limits.in_flight)
         .map(|i| {
             let (describer, key) = (describer.clone(), key(&format!("miss-{i}")));
-            tokio::spawn(async move { describer.describe(&key, None, Instant::now() + PATIENCE).await })
+            tokio::spawn(async move { describer.describe(&key, None, Instant::now() + PATIENCE, pending()).await })
         })
         .collect();
     while !misses.iter().any(tokio::task::JoinHandle::is_finished) {
         tokio::task::yield_now().await;
         let asked_at = Instant::now();
-        let reply = describer.describe(&key("known"), None, asked_at + PATIENCE).await;
+        let reply = describer.describe(&key("known"), None, asked_at + PATIENCE, pending()).await;
         assert!(matches!(reply.status, CacheStatus::Hit { .. }), "{:?}", reply.status);
         assert!(asked_at.elapsed() < MOMENT, "{:?}", asked_at.elapsed());
     }

@@ -128,6 +128,21 @@ async fn near_expiry_they_are_renewed_in_the_background_while_the_old_ones_serve
 
 /// C5
 #[tokio::test(start_paused = true)]
+async fn a_provider_that_gives_expired_credentials_does_not_spoil_valid_ones() {
+    let old = Step::Give(credentials("old", Some(wall(400))));
+    let (provider, holder) = Provider::new([old, Step::Give(credentials("expired", Some(wall(50))))]);
+    assert_eq!(key_at(&holder, 0).await.unwrap(), "old");
+    advance(REFRESH_PAUSE).await;
+    assert_eq!(key_at(&holder, 110).await.unwrap(), "old");
+    settle().await;
+    assert_eq!(provider.0.loads.load(Ordering::SeqCst), 2);
+    assert_eq!(key_at(&holder, 399).await.unwrap(), "old");
+    // What Glacier has refused is replaced all the same.
+    let refused = holder.current(wall(399)).await.unwrap();
+    assert_eq!(holder.force_refresh_after(&refused).await.unwrap().access_key_id(), "expired");
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_the_provider_is_down_valid_credentials_serve_until_they_really_expire() {
     let (provider, holder) = Provider::new([Step::Give(credentials("A", Some(wall(3600)))), Step::Fail]);
     assert_eq!(key_at(&holder, 0).await.unwrap(), "A");

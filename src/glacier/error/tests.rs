@@ -147,6 +147,9 @@ fn a_code_or_request_id_that_is_not_one_is_dropped() {
 fn glaciers_wish_to_be_left_alone_is_read_in_milliseconds() {
     let wish = |value: &str| classify_raw(503, &[("x-amz-retry-after", value)], b"").retry_after;
     assert_eq!(wish("1500"), Some(Duration::from_millis(1500)));
+    for ages in ["60001", "18446744073709551615"] {
+        assert_eq!(wish(ages), Some(Duration::from_mins(1)));
+    }
     for value in ["", "-1", "1.5", "soon", "99999999999999999999999"] {
         assert_eq!(wish(value), None, "{value}");
     }

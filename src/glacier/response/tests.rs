@@ -12,6 +12,7 @@ use crate::proto::v1::{
     Action, CsvInput, CsvOutput, Encryption, Grant, Grantee, InputSerialization, InventoryRetrievalJobDescription,
     OutputLocation, OutputSerialization, S3Location, SelectParameters, StatusCode as JobStatus, Tier,
 };
+use crate::upstream::UpstreamError;
 
 const VAULT: &str = "photos.2011";
 const JOB: &str = "-qLm7_wV3";
@@ -24,6 +25,7 @@ fn key() -> JobKey {
 fn read(status: u16, body: &[u8]) -> Result<GlacierJobDescription, UpstreamError> {
     let headers = HeaderMap::new();
     interpret(&Answer { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body }, &key())
+        .map_err(|failure| failure.error)
 }
 
 fn read_json(body: &Value) -> GlacierJobDescription {

@@ -78,7 +78,7 @@ fn a_description_of_another_job_or_vault_is_refused() {
 fn a_failure_names_the_request_but_repeats_nothing_of_the_answer() {
     let headers = HeaderMap::from_iter([("x-amzn-requestid".parse().unwrap(), "Rq-1_".parse().unwrap())]);
     let answer = Answer { status: StatusCode::OK, headers: &headers, body: b"marked <html>" };
-    let error = interpret(&answer, &key()).unwrap_err();
+    let Failure { error, .. } = interpret(&answer, &key()).unwrap_err();
     assert_eq!((error.http_status, error.request_id.as_deref(), error.sent), (Some(200), Some("Rq-1_"), true));
     assert!(!format!("{error:?}").contains("marked"));
 }
