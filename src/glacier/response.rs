@@ -78,5 +78,17 @@ fn check_identity(job: &GlacierJobDescription, key: &JobKey) -> Result<(), &'sta
     Ok(())
 }
 
+impl crate::fuzzing::Door {
+    /// [`interpret`].
+    pub fn interpret(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        key: &JobKey,
+    ) -> Result<GlacierJobDescription, UpstreamError> {
+        interpret(&Answer { status, headers, body }, key)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! the `grpc-retry-pushback-ms` trailer, because gRPC clients act on the latter only. Nothing that Glacier wrote goes in,
 //! except its error code and request id.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use prost_types::Timestamp;
 use tonic::{Code, Status, metadata::MetadataMap};
@@ -65,6 +65,13 @@ pub(super) fn of(error: CallError<'_>) -> Status {
             let message = "a bug in the gateway; its log has the details";
             Answer::new(Code::Internal, "GATEWAY_INTERNAL", message).into()
         }
+    }
+}
+
+impl crate::fuzzing::Door {
+    /// [`of`] an upstream error.
+    pub fn status(key: &JobKey, error: UpstreamError) -> Status {
+        of(CallError::Describe { key, error: DescribeError::Upstream(Arc::new(error)) })
     }
 }
 
