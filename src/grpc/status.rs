@@ -23,6 +23,9 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 const RETRY_TRANSIENT: Duration = Duration::from_secs(1);
 /// When to come again if the account is throttled and Glacier named no time.
 const RETRY_THROTTLED: Duration = Duration::from_secs(5);
+/// The longest wait that a caller is told, whatever Glacier wishes: trouble seldom lasts longer, and a wish that does not
+/// fit the client's integer makes gRPC clients never come again.
+const RETRY_LONGEST: Duration = Duration::from_mins(1);
 
 /// Everything that can end a call badly.
 #[derive(Debug)]
@@ -197,6 +200,7 @@ impl Answer {
     }
 
     fn retry_in(mut self, delay: Duration) -> Self {
+        let delay = delay.min(RETRY_LONGEST);
         self.details.set_retry_info(Some(delay));
         self.pushback = Some(delay);
         self

@@ -34,6 +34,10 @@ pub fn error_answer(input: &[u8]) {
     let status = Door::status(&key, same.clone());
     assert!(!matches!(status.code(), tonic::Code::Ok | tonic::Code::Unauthenticated | tonic::Code::Unknown));
     assert!(status.message().len() <= 1024);
+    if let Some(pushback) = status.metadata().get("grpc-retry-pushback-ms") {
+        let millis: u64 = pushback.to_str().expect("digits").parse().expect("a number");
+        assert!(millis <= 60_000, "no client waits for {millis} ms");
+    }
     let details = String::from_utf8_lossy(status.details()).into_owned();
     for printed in [format!("{same:?}"), same.to_string(), format!("{status:?}"), status.to_string(), details] {
         assert!(!printed.contains(MARK), "{printed}");
