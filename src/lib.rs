@@ -34,6 +34,7 @@
 //! | [`clock`] | the one door to the wall clock |
 //! | [`telemetry`] | logs |
 //! | [`proto`] | generated messages; they are the data types and go anywhere |
+//! | `fuzzing` | the door for the fuzz targets; called by no other code |
 //! | `emulator` | an emulated Glacier over HTTP, for the demo and the tests (cargo feature `emulator`) |
 //!
 //! # Invariants
@@ -64,6 +65,8 @@ pub mod describe;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 pub mod freshness;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod glacier;
 pub mod grpc;
 pub mod job;

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::{sync::watch, time::Instant};
 
 /// How many requests are remembered in full. Older ones are only counted.
@@ -26,6 +26,20 @@ pub struct SeenRequest {
     pub arrived: Instant,
     /// The job that it asks for, if it is that kind of request.
     pub job_id: Option<String>,
+}
+
+/// The same headers in memory of their own. As they arrive they are slices of the connection's read buffer, so keeping
+/// them would keep 8 KiB and more for each request.
+pub(crate) fn detached(headers: &HeaderMap) -> HeaderMap {
+    let copies = headers.iter().filter_map(|(name, value)| {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+        Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))
+    });
+    let mut detached = HeaderMap::with_capacity(headers.len());
+    for (name, value) in copies {
+        detached.append(name, value);
+    }
+    detached
 }
 
 /// All requests so far.

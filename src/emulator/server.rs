@@ -31,7 +31,7 @@ use super::{
     faults::Faults,
     glacier::{self, Premises, Reply, Route},
     job::identifier,
-    requests::{RequestLog, SeenRequest},
+    requests::{RequestLog, SeenRequest, detached},
     signature::EmulatedCredentials,
     store::Store,
 };
@@ -138,7 +138,7 @@ async fn respond(
         method: request.method,
         path: request.uri.path().to_owned(),
         query: request.uri.query().map(str::to_owned),
-        headers: request.headers,
+        headers: detached(&request.headers),
         arrived,
         job_id,
     });

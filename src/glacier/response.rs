@@ -18,7 +18,7 @@ use crate::{
     },
     job::JobKey,
     proto::v1::GlacierJobDescription,
-    upstream::UpstreamErrorKind as Kind,
+    upstream::{UpstreamError, UpstreamErrorKind as Kind},
 };
 
 /// What separates the vault's name from the rest of its ARN.
@@ -80,6 +80,18 @@ fn check_identity(job: &GlacierJobDescription, key: &JobKey) -> Result<(), &'sta
         return Err("the description names another vault");
     }
     Ok(())
+}
+
+impl crate::fuzzing::Door {
+    /// [`interpret`].
+    pub fn interpret(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        key: &JobKey,
+    ) -> Result<GlacierJobDescription, UpstreamError> {
+        interpret(&Answer { status, headers, body }, key).map_err(|failure| failure.error)
+    }
 }
 
 #[cfg(test)]

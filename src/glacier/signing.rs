@@ -17,7 +17,13 @@ use aws_sigv4::{
 use aws_smithy_runtime_api::client::identity::Identity;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::glacier::request::UnsignedRequest;
+use crate::{
+    glacier::{
+        endpoint::Endpoint,
+        request::{self, UnsignedRequest},
+    },
+    job::JobKey,
+};
 
 /// Glacier's name in the credential scope.
 const SERVICE: &str = "glacier";
@@ -77,16 +83,27 @@ fn settings() -> SigningSettings {
     settings
 }
 
+impl crate::fuzzing::Door {
+    /// The URL that asks about a job, and all headers of the signed request. `None` if the request cannot be made.
+    pub fn sign(
+        endpoint: &Endpoint,
+        key: &JobKey,
+        credentials: &Credentials,
+        wall: SystemTime,
+    ) -> Option<(String, HeaderMap)> {
+        let unsigned = request::describe_job(endpoint, key);
+        let mut all = unsigned.header_map()?;
+        all.extend(headers(&unsigned, credentials, endpoint.region(), wall).ok()?);
+        Some((unsigned.url, all))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::Method;
     use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
     use super::*;
-    use crate::{
-        glacier::{endpoint::Endpoint, request},
-        job::JobKey,
-    };
 
     const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";

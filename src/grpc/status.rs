@@ -4,7 +4,7 @@
 //! the `grpc-retry-pushback-ms` trailer, because gRPC clients act on the latter only. Nothing that Glacier wrote goes in,
 //! except its error code and request id.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use prost_types::Timestamp;
 use tonic::{Code, Status, metadata::MetadataMap};
@@ -24,6 +24,9 @@ const BUG: &str = "a bug in the gateway; its log has the details";
 const RETRY_TRANSIENT: Duration = Duration::from_secs(1);
 /// When to come again if the account is throttled and Glacier named no time.
 const RETRY_THROTTLED: Duration = Duration::from_secs(5);
+/// The longest wait that a caller is told, whatever Glacier wishes: trouble seldom lasts longer, and a wish that does not
+/// fit the client's integer makes gRPC clients never come again.
+const RETRY_LONGEST: Duration = Duration::from_mins(1);
 
 /// Everything that can end a call badly.
 #[derive(Debug)]
@@ -75,6 +78,13 @@ pub(super) fn of(error: CallError<'_>) -> Status {
         CallError::Describe { key: _, error: DescribeError::FetchPanicked } | CallError::Panicked => {
             Answer::new(Code::Internal, "GATEWAY_INTERNAL", BUG).into()
         }
+    }
+}
+
+impl crate::fuzzing::Door {
+    /// [`of`] an upstream error.
+    pub fn status(key: &JobKey, error: UpstreamError) -> Status {
+        of(CallError::Describe { key, error: DescribeError::Upstream(Arc::new(error)) })
     }
 }
 
@@ -201,6 +211,7 @@ impl Answer {
     }
 
     fn retry_in(mut self, delay: Duration) -> Self {
+        let delay = delay.min(RETRY_LONGEST);
         self.details.set_retry_info(Some(delay));
         self.pushback = Some(delay);
         self

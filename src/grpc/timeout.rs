@@ -27,6 +27,13 @@ pub(super) fn parse(value: &[u8]) -> Result<Duration, MalformedTimeout> {
     }
 }
 
+impl crate::fuzzing::Door {
+    /// [`parse`]. `None`: malformed.
+    pub fn timeout(value: &[u8]) -> Option<Duration> {
+        parse(value).ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

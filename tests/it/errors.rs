@@ -131,17 +131,19 @@ async fn a_role_that_glacier_refuses_is_permission_denied_even_if_something_is_k
 /// U3.
 #[tokio::test]
 async fn throttling_is_resource_exhausted_with_retry_hints() {
-    // Retries wait for seconds, and are not what this is about.
-    let gateway = Gateway::start_with(|settings| settings.glacier.retry.max_attempts = 1).await;
-    let refusal = refusal_of(&gateway, Fault::throttled()).await;
+    // Retries wait for seconds, and are not what this is about. And each case has a gateway of its own: one that has been
+    // throttled holds back by itself.
+    let gateway = async || Gateway::start_with(|settings| settings.glacier.retry.max_attempts = 1).await;
+    let refusal = refusal_of(&gateway().await, Fault::throttled()).await;
     check(&refusal, Code::ResourceExhausted, "GLACIER_THROTTLED");
     assert_eq!(refusal.metadata()["glacier_code"], "ThrottlingException");
     assert_eq!(refusal.retry_delay(), Some(5 * SECOND));
 
-    let refusal = refusal_of(&gateway, Fault::respond(429, &[], "")).await;
+    let refusal = refusal_of(&gateway().await, Fault::respond(429, &[], "")).await;
     check(&refusal, Code::ResourceExhausted, "GLACIER_THROTTLED");
 
-    let refusal = refusal_of(&gateway, Fault::throttled().with_header("x-amz-retry-after", "1700")).await;
+    let wish = Fault::throttled().with_header("x-amz-retry-after", "1700");
+    let refusal = refusal_of(&gateway().await, wish).await;
     assert_eq!(refusal.retry_delay(), Some(Duration::from_millis(1700)));
 }
 

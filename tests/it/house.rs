@@ -122,6 +122,15 @@ fn in_crate_group(code: &str, module: &str) -> bool {
     })
 }
 
+/// The door for the fuzz targets is opened beside what it leads to, and nobody walks through it from inside.
+#[test]
+fn no_room_uses_the_fuzzers_door() {
+    for Source { room, code } in sources() {
+        let named = code.replace("impl crate::fuzzing::Door {", "");
+        assert!(!named.contains("fuzzing::") && !named.contains("Door::"), "{room} uses the door for the fuzz targets");
+    }
+}
+
 #[test]
 fn only_main_imports_config() {
     for Source { room, code } in sources() {

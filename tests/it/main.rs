@@ -6,6 +6,7 @@
 mod calls;
 mod cli;
 mod coalescing;
+mod corpora;
 mod documents;
 mod errors;
 mod house;
