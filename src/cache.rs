@@ -89,6 +89,13 @@ impl JobCache {
         self.update(key, |before| Some(before.after_failure(failure)))
     }
 
+    /// Carries out what the store has put off (evictions among it) and returns its weight in bytes. For measuring: the
+    /// store does this by itself, in passing.
+    pub fn settle(&self) -> u64 {
+        self.entries.run_pending_tasks();
+        self.entries.weighted_size()
+    }
+
     /// Changes one key's knowledge atomically, or leaves it if `change` gives none.
     fn update(&self, key: &JobKey, change: impl FnOnce(&Knowledge) -> Option<Knowledge>) -> Arc<Knowledge> {
         let result = self.entries.entry_by_ref(key).and_compute_with(|entry| {

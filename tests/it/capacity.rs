@@ -1,0 +1,130 @@
+//! The store under pressure, many keys falling due, and floods of keys that do not exist (faults.md, K9 to K11).
+
+use std::{sync::Arc, time::Duration};
+
+use glacier_gateway::{
+    cache::{CacheSettings, Description, Finding, JobCache, Observation},
+    describe::{CacheStatus, DescribeError, DescribeSettings, FetchLimits},
+    freshness::FreshnessSettings,
+    job::JobKey,
+    proto::v1::Tier,
+    upstream::UpstreamErrorKind,
+};
+use tokio::sync::Semaphore;
+
+use crate::support::fake::{Bench, error, key, paused_clock, running};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn learn(cache: &JobCache, key: &JobKey) {
+    let now = paused_clock().now();
+    let finding = Finding::Described(Description::new(running(key, Tier::Standard), now.wall));
+    cache.observe(key, Observation { finding, asked_at: now.instant, observed_at: now });
+}
+
+/// K9. How long look-ups take meanwhile is for a benchmark to say.
+#[tokio::test]
+async fn ten_times_more_keys_than_fit_stay_within_the_limit_and_leave_the_hot_ones() {
+    let capacity_bytes = 1024 * 1024;
+    let cache = JobCache::new(&CacheSettings { capacity_bytes }, FreshnessSettings::default(), paused_clock());
+    let hot: Vec<_> = (0..20).map(|n| key(&format!("hot-{n}"))).collect();
+    for hot in &hot {
+        learn(&cache, hot);
+        // The store admits by how often a key has been asked for.
+        for _ in 0..20 {
+            cache.get(hot);
+        }
+    }
+    let typical = cache.settle() / 20;
+    let ten_times = 10 * capacity_bytes / typical;
+    let mut most = 0;
+    for n in 0..ten_times {
+        learn(&cache, &key(&format!("random-{:032x}", fastrand::u128(..))));
+        if n % 10 == 0 {
+            for hot in &hot {
+                cache.get(hot);
+            }
+        }
+        if n % 500 == 0 {
+            most = most.max(cache.settle());
+        }
+    }
+    assert!(most <= capacity_bytes * 105 / 100, "{most} of {capacity_bytes}");
+    assert!(most >= capacity_bytes / 2, "the limit was never neared: {most}");
+    let left = hot.iter().filter(|hot| cache.get(hot).is_some()).count();
+    assert_eq!(left, hot.len(), "hot keys that are still there");
+}
+
+/// K10.
+#[tokio::test(start_paused = true)]
+async fn entries_made_together_do_not_fall_due_together() {
+    const ENTRIES: usize = 10_000;
+    let clock = paused_clock();
+    let cache = JobCache::new(&CacheSettings::default(), FreshnessSettings::default(), clock.clone());
+    let mut due = [0_usize; 40];
+    for n in 0..ENTRIES {
+        let key = key(&format!("job-{n}"));
+        learn(&cache, &key);
+        let fresh = cache.get(&key).unwrap().learnt.as_ref().unwrap().lifetime.fresh;
+        due[usize::try_from(fresh.as_secs()).unwrap()] += 1;
+    }
+    // 30 s, give or take a tenth: six seconds, 27 to 33.
+    let seconds: Vec<_> = due.iter().filter(|count| **count > 0).collect();
+    assert_eq!(due[27..33].iter().sum::<usize>(), ENTRIES);
+    let peak = **seconds.iter().max().unwrap();
+    assert!(peak <= 2 * ENTRIES / seconds.len(), "{due:?}");
+}
+
+/// K11.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_unknown_jobs_stays_within_the_limiter_and_harms_no_hit() {
+    let places = Arc::new(Semaphore::new(64));
+    let watch = Arc::clone(&places);
+    let bench = Bench::new(move |key, _| {
+        // More than the limiter's 64 at once would find no permit here.
+        let place = Arc::clone(&watch).try_acquire_owned();
+        async move {
+            let _place = place.expect("at most 64 fetches at once");
+            if key.job_id() == "known" {
+                return Ok(running(&key, Tier::Standard));
+            }
+            tokio::time::sleep(SECOND / 10).await;
+            Err(error(UpstreamErrorKind::JobNotFound))
+        }
+    });
+    bench.ask(&key("known")).await.result.unwrap();
+    let flood: Vec<_> = (0..5000).map(|n| bench.spawn_ask(&key(&format!("unknown-{n}")), 5 * SECOND)).collect();
+    for _ in 0..50 {
+        tokio::time::sleep(SECOND / 50).await;
+        let hit = bench.ask(&key("known")).await;
+        assert!(matches!(hit.status, CacheStatus::Hit { .. }), "{:?}", hit.status);
+    }
+    let (mut absent, mut shed) = (0, 0);
+    for caller in flood {
+        match caller.await.unwrap().result {
+            Err(DescribeError::Upstream(error)) if error.kind == UpstreamErrorKind::JobNotFound => absent += 1,
+            Err(DescribeError::Upstream(error)) if error.kind == UpstreamErrorKind::Overloaded => shed += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    // 64 at once, a tenth of a second each, for the second that anybody waits.
+    assert!((64 * 9..=64 * 12).contains(&absent), "{absent}");
+    assert_eq!((absent + shed, bench.calls()), (5000, absent + 1));
+    assert!(shed >= 5000 - 64 - 1024, "those beyond the queue were refused: {shed}");
+}
+
+/// The limits can be set, and are kept.
+#[tokio::test(start_paused = true)]
+async fn the_flood_is_as_wide_as_the_settings_say() {
+    let limits = FetchLimits { in_flight: 3, waiting: 0, max_wait: SECOND };
+    let settings = DescribeSettings { limits, ..DescribeSettings::default() };
+    let bench = Bench::with_settings(&settings, |_, _| async move {
+        tokio::time::sleep(SECOND).await;
+        Err(error(UpstreamErrorKind::JobNotFound))
+    });
+    let flood: Vec<_> = (0..100).map(|n| bench.spawn_ask(&key(&format!("unknown-{n}")), 5 * SECOND)).collect();
+    for caller in flood {
+        caller.await.unwrap().result.unwrap_err();
+    }
+    assert_eq!(bench.calls(), 3);
+}
