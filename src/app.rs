@@ -3,8 +3,10 @@
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    admin,
     cache::{CacheSettings, JobCache},
     clock::Clock,
     describe::{DescribeSettings, Describer},
@@ -12,6 +14,7 @@ use crate::{
     glacier::{CredentialsHolder, GlacierClient, GlacierSettings, GlacierSetupError},
     grpc::{DescriptorError, Face, GrpcSettings},
     lifecycle::{Lifecycle, Phase},
+    metrics::Metrics,
     server::{self, Drained, ServerSettings},
 };
 
@@ -20,6 +23,8 @@ use crate::{
 pub struct AppSettings {
     /// Where callers connect.
     pub listen: SocketAddr,
+    /// Where operators read metrics and probe, if anywhere.
+    pub admin_listen: Option<SocketAddr>,
     /// The edge to Glacier.
     pub glacier: GlacierSettings,
     /// The use case.
@@ -45,6 +50,16 @@ pub enum StartError {
         /// The system's reason.
         error: io::Error,
     },
+    /// The same of the address for metrics and probes.
+    #[error(
+        "cannot listen on {address} for metrics and probes: {error}; --admin-listen chooses another address, or off"
+    )]
+    BindAdmin {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        error: io::Error,
+    },
     /// The edge to Glacier cannot be built.
     #[error(transparent)]
     Glacier(#[from] GlacierSetupError),
@@ -58,28 +73,52 @@ pub enum StartError {
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
+    admin: Option<AdminPort>,
     face: Face,
     credentials: CredentialsHolder,
     lifecycle: Lifecycle,
     server: ServerSettings,
 }
 
+#[derive(Debug)]
+struct AdminPort {
+    listener: TcpListener,
+    address: SocketAddr,
+    pages: admin::Pages,
+}
+
+impl AdminPort {
+    async fn bind(address: SocketAddr, pages: admin::Pages) -> Result<Self, StartError> {
+        let bind_error = |error| StartError::BindAdmin { address, error };
+        let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+        Ok(Self { listener, address, pages })
+    }
+}
+
 /// How long to wait before credentials are asked for again while none could be had at the start.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(2);
 
 impl App {
-    /// Binds the port first, so that a taken one is the first thing to fail, then wires the layers.
+    /// Binds the ports first, so that a taken one is the first thing to fail, then wires the layers.
     pub async fn bind(settings: AppSettings, credentials: CredentialsHolder, clock: Clock) -> Result<Self, StartError> {
         let bind_error = |error| StartError::Bind { address: settings.listen, error };
         let listener = TcpListener::bind(settings.listen).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
 
-        let lifecycle = Lifecycle::new();
+        let (lifecycle, metrics) = (Lifecycle::new(), Metrics::new());
+        let admin = match settings.admin_listen {
+            Some(address) => {
+                Some(AdminPort::bind(address, admin::Pages::new(metrics.clone(), lifecycle.watch())).await?)
+            }
+            None => None,
+        };
+        credentials.report_to(metrics.credentials());
         let glacier = GlacierClient::new(settings.glacier, credentials.clone(), clock.clone())?;
         let cache = JobCache::new(&settings.cache, settings.freshness, clock.clone());
-        let describer = Describer::new(Arc::new(glacier), cache, clock, &settings.describe);
+        let describer = Describer::new(Arc::new(glacier), cache, clock, &settings.describe, metrics.decoding());
         let face = Face::new(describer, &lifecycle.watch(), &settings.grpc)?;
-        Ok(Self { listener, address, face, credentials, lifecycle, server: settings.server })
+        Ok(Self { listener, address, admin, face, credentials, lifecycle, server: settings.server })
     }
 
     /// The address that is listened on, with the port that a `:0` became.
@@ -87,9 +126,18 @@ impl App {
         self.address
     }
 
+    /// The same for metrics and probes, if they are offered.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
+    }
+
     /// Serves until `shutdown` resolves, then drains.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Self { listener, address: _, face, credentials, lifecycle, server } = self;
+        let Self { listener, address: _, admin, face, credentials, lifecycle, server } = self;
+        // In a task of its own, so that it cannot hold up calls; it answers to the end, and ends here.
+        let _admin = admin
+            .map(|AdminPort { listener, address: _, pages }| tokio::spawn(admin::run(listener, pages)))
+            .map(AbortOnDropHandle::new);
         let serve = server::run(listener, |peer| face.for_caller(peer), &lifecycle, &server, shutdown);
         tokio::pin!(serve);
         tokio::select! {

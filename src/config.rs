@@ -57,6 +57,10 @@ impl ServeArguments {
             ..GlacierSettings::new(endpoint)
         });
         let listen = problems.parsed("--listen", &self.listen, "ADDRESS:PORT, such as 0.0.0.0:50051");
+        let admin_listen = match self.admin_listen.as_str() {
+            "off" => None,
+            address => problems.parsed("--admin-listen", address, "ADDRESS:PORT, such as 0.0.0.0:9090, or off"),
+        };
         let describe = self.describe(&mut problems);
         let freshness = self.freshness(&mut problems);
         let cache = CacheSettings { capacity_bytes: problems.bytes("--cache-capacity", &self.cache_capacity) };
@@ -68,7 +72,7 @@ impl ServeArguments {
         let server = self.server(&mut problems);
         match (glacier, listen) {
             (Some(glacier), Some(listen)) if problems.is_empty() => Ok(ServeSettings {
-                app: AppSettings { listen, glacier, describe, freshness, cache, grpc, server },
+                app: AppSettings { listen, admin_listen, glacier, describe, freshness, cache, grpc, server },
                 log,
             }),
             _ => Err(problems),

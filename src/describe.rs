@@ -17,6 +17,7 @@ use crate::{
     clock::{Clock, Moment},
     freshness::{JobState, Usability},
     job::JobKey,
+    metrics::DecodingMetrics,
     upstream::{JobSource, UpstreamError, UpstreamErrorKind},
 };
 
@@ -54,9 +55,15 @@ pub struct Describer {
 }
 
 impl Describer {
-    /// A use case that asks `source` and remembers in `cache`.
-    pub fn new(source: Arc<dyn JobSource>, cache: JobCache, clock: Clock, settings: &DescribeSettings) -> Self {
-        let flights = Arc::new(Flights::new(source, cache.clone(), clock.clone(), settings));
+    /// A use case that asks `source`, remembers in `cache`, and reports what it decodes to `metrics`.
+    pub fn new(
+        source: Arc<dyn JobSource>,
+        cache: JobCache,
+        clock: Clock,
+        settings: &DescribeSettings,
+        metrics: &DecodingMetrics,
+    ) -> Self {
+        let flights = Arc::new(Flights::new(source, cache.clone(), clock.clone(), settings, metrics.clone()));
         Self { cache, flights, clock }
     }
 

@@ -30,9 +30,11 @@
 //! | [`glacier`] | Glacier's REST API: request, signing, credentials, answers, errors, retries |
 //! | [`grpc`] | the gRPC face: job service, health, reflection, statuses |
 //! | [`server`] | the accept loop, connections and their limits, the drain |
-//! | [`lifecycle`] | the phases of the process, which `grpc` and `server` both act on |
+//! | [`admin`] | metrics and probes over plain HTTP, on a port of their own |
+//! | [`lifecycle`] | the phases of the process, which `grpc`, `server` and `admin` act on |
 //! | [`clock`] | the one door to the wall clock |
 //! | [`telemetry`] | logs |
+//! | [`metrics`] | what is counted; other rooms report through its handles |
 //! | [`proto`] | generated messages; they are the data types and go anywhere |
 //! | `fuzzing` | the door for the fuzz targets; called by no other code |
 //! | `emulator` | an emulated Glacier over HTTP, for the demo and the tests (cargo feature `emulator`) |
@@ -42,7 +44,7 @@
 //! A test over the sources (`tests/it/house.rs`) holds these:
 //!
 //! - tonic only in `grpc`, `server` and generated code; reqwest and `aws_*` only in `glacier`; moka only in `cache.rs`;
-//!   hyper only in `server` and `emulator`.
+//!   hyper only in `server`, `admin` and `emulator`; the Prometheus crate only in `metrics`, which knows no other room.
 //! - `glacier` and `grpc` know nothing of each other. Only `main` imports `config`: each layer owns its settings.
 //! - The environment is read in `config` (and by the AWS credential chain), the wall clock in `clock`.
 //! - No `unsafe`, no file above 400 lines of code.
@@ -56,6 +58,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod app;
 pub mod cache;
 pub mod clock;
@@ -71,6 +74,7 @@ pub mod glacier;
 pub mod grpc;
 pub mod job;
 pub mod lifecycle;
+pub mod metrics;
 pub mod proto;
 pub mod server;
 pub mod telemetry;

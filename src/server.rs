@@ -23,7 +23,7 @@ use tower::Service;
 use crate::lifecycle::{Lifecycle, Phase, PhaseWatch};
 
 mod connection;
-mod listener;
+pub(crate) mod listener;
 mod preface;
 
 pub use connection::ConnectionSettings;

@@ -99,6 +99,7 @@ fn fixed(credentials: &EmulatedCredentials) -> CredentialsHolder {
 fn settings_for(listen: SocketAddr, endpoint: Endpoint) -> AppSettings {
     AppSettings {
         listen,
+        admin_listen: None,
         glacier: GlacierSettings::new(endpoint),
         describe: DescribeSettings::default(),
         freshness: FreshnessSettings { expedited: QUICK_FRESH, ..FreshnessSettings::default() },

@@ -24,7 +24,8 @@ pub async fn run(settings: AppSettings) -> ExitCode {
         Err(error) => return failed(&error),
     };
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(address = %app.address(), %endpoint, region = endpoint.region(), version, "listening");
+    let (address, admin_address) = (app.address(), app.admin_address().map(tracing::field::display));
+    tracing::info!(%address, admin_address, %endpoint, region = endpoint.region(), version, "listening");
     let drained = app.run(signals.first_then_exit_on_second()).await;
     tracing::info!(?drained, "stopped");
     ExitCode::SUCCESS

@@ -43,6 +43,9 @@ pub struct ServeArguments {
     /// Address and port to listen on
     #[arg(long, env = "GLACIER_GATEWAY_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
     pub listen: String,
+    /// Address and port for metrics and probes over plain HTTP (/metrics, /livez, /readyz), or off
+    #[arg(long, env = "GLACIER_GATEWAY_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    pub admin_listen: String,
     /// The edge to Glacier.
     #[command(flatten, next_help_heading = "Glacier")]
     pub glacier: GlacierArguments,

@@ -24,6 +24,7 @@ fn the_defaults_of_the_flags_are_the_layers_own() {
     let settings = serve(&["--region", "eu-west-1"]).unwrap();
     let defaults = AppSettings {
         listen: "127.0.0.1:50051".parse().unwrap(),
+        admin_listen: Some("127.0.0.1:9090".parse().unwrap()),
         glacier: GlacierSettings::new(Endpoint::resolve("eu-west-1", false, None).unwrap()),
         describe: DescribeSettings::default(),
         freshness: FreshnessSettings::default(),
@@ -40,6 +41,8 @@ fn every_problem_is_in_one_message() {
     let problems = serve(&[
         "--listen",
         "nowhere",
+        "--admin-listen",
+        "on",
         "--fetch-budget",
         "8",
         "--attempt-timeout",
@@ -67,6 +70,7 @@ fn every_problem_is_in_one_message() {
     .to_string();
     let flags = [
         "--listen",
+        "--admin-listen",
         "--fetch-budget",
         "--attempt-timeout",
         "--max-fetches",
@@ -110,6 +114,11 @@ fn a_flag_comes_before_awss_variable() {
     let Command::Serve(arguments) = cli.command else { unreachable!("serve was asked for") };
     let settings = arguments.validate(|name| (name == "AWS_REGION").then(|| "us-east-1".to_owned())).unwrap();
     assert_eq!(settings.app.glacier.endpoint.region(), "eu-west-1");
+}
+
+#[test]
+fn metrics_and_probes_can_be_switched_off() {
+    assert_eq!(serve(&["--region", "eu-west-1", "--admin-listen", "off"]).unwrap().app.admin_listen, None);
 }
 
 #[test]

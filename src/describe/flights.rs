@@ -21,6 +21,7 @@ use crate::{
     cache::{Failure, Finding, JobCache, Knowledge, Observation, Rejected},
     clock::Clock,
     job::{Identity, JobKey},
+    metrics::DecodingMetrics,
     upstream::{Described, JobSource, UpstreamError, UpstreamErrorKind},
 };
 
@@ -35,6 +36,7 @@ pub(super) struct Flights {
     limiter: Limiter,
     throttle: AdaptiveThrottle,
     budget: Duration,
+    metrics: DecodingMetrics,
     under_way: Mutex<HashMap<JobKey, watch::Receiver<Option<Landed>>>>,
 }
 
@@ -64,6 +66,7 @@ impl Flights {
         cache: JobCache,
         clock: Clock,
         settings: &super::DescribeSettings,
+        metrics: DecodingMetrics,
     ) -> Self {
         let limiter = Limiter::new(&settings.limits);
         Self {
@@ -73,6 +76,7 @@ impl Flights {
             limiter,
             throttle: AdaptiveThrottle::default(),
             budget: settings.fetch_budget,
+            metrics,
             under_way: Mutex::default(),
         }
     }
@@ -161,6 +165,7 @@ impl Flights {
 
     fn learn(&self, key: &JobKey, described: Described) -> Result<Arc<Knowledge>, UpstreamError> {
         let Described { job, asked_at, observed_at, request_id } = described;
+        self.metrics.unrecognized(job.unrecognized_values.len());
         let description = crate::cache::Description::new(job, observed_at.wall);
         let observation = Observation { finding: Finding::Described(description), asked_at, observed_at };
         match self.cache.observe(key, observation) {

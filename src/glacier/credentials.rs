@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use super::own_account::OwnAccount;
+use crate::metrics::CredentialMetrics;
 
 /// Credentials that expire within this time are renewed in the background. AWS hands out instance credentials at least
 /// five minutes before the old ones end.
@@ -92,6 +93,8 @@ struct State {
     rejected: bool,
     /// When a forced refresh last gave the rejected credentials again.
     refreshed_in_vain: Option<Instant>,
+    /// Told of every load.
+    metrics: CredentialMetrics,
 }
 
 impl CredentialsHolder {
@@ -112,6 +115,15 @@ impl CredentialsHolder {
     pub fn fixed(access_key_id: &str, secret_access_key: &str, session_token: Option<String>) -> Self {
         let credentials = Credentials::new(access_key_id, secret_access_key, session_token, None, FIXED_PROVIDER);
         Self::new(SharedCredentialsProvider::new(credentials))
+    }
+
+    /// From now on `metrics` hears of every load, and now of the credentials that there are.
+    pub fn report_to(&self, metrics: &CredentialMetrics) {
+        let mut state = self.shared.lock();
+        state.metrics = metrics.clone();
+        if let Some(credentials) = &state.current {
+            metrics.serving(source(credentials), credentials.expiry());
+        }
     }
 
     /// Credentials that are valid at `wall`. Answers at once while there are some; otherwise waits for one load, at most
@@ -245,11 +257,13 @@ impl Shared {
                     expires,
                     "credentials loaded that end sooner than the old ones; keeping those"
                 );
+                state.metrics.kept_old();
             }
             Ok(credentials) => {
                 self.own_account.loaded(credentials);
                 let (provider, expires) = (source(credentials), expiry(credentials));
                 tracing::info!(provider, expires, "credentials loaded");
+                state.metrics.loaded(provider, credentials.expiry());
                 state.current = Some(credentials.clone());
                 state.failure = None;
             }
@@ -259,6 +273,7 @@ impl Shared {
                     let (provider, expires) = (source(old), expiry(old));
                     tracing::warn!(%error, provider, expires, "credentials not renewed; keeping the old ones");
                 }
+                state.metrics.failed();
                 state.failure = Some((*error, now));
             }
         }
@@ -302,7 +317,7 @@ pub(super) fn is_same(one: &Credentials, other: &Credentials) -> bool {
         && one.session_token() == other.session_token()
 }
 
-/// Which provider gave them, for logs. The crate keeps its own name of the provider to itself, but marks credentials with
+/// Which provider gave them, for logs and metrics. The crate keeps its own name of the provider to itself, but marks credentials with
 /// what took part in getting them, the one that holds the keys first.
 fn source(credentials: &Credentials) -> &'static str {
     let features = credentials.get_property::<Vec<AwsCredentialFeature>>().map(Vec::as_slice).unwrap_or_default();

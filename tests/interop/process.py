@@ -101,7 +101,8 @@ def running(name, argv, env, stop_signal=signal.SIGTERM):
 @contextlib.contextmanager
 def running_gateway(endpoint, *flags, token=None, lame_duck="0s"):
     """`glacier-gateway serve` before the Glacier at `endpoint`, on a port of its own."""
-    argv = [GATEWAY, "serve", "--listen", "127.0.0.1:0", "--region", REGION, "--endpoint-url", endpoint]
+    argv = [GATEWAY, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--region", REGION]
+    argv += ["--endpoint-url", endpoint]
     argv += ["--log-format", "json", "--lame-duck", lame_duck, "--drain", "5s", *flags]
     with empty_home() as home, running("gateway", argv, aws_environment(home, token)) as process:
         process.address = process.wait_for(listening_address, START_SECONDS)

@@ -33,10 +33,15 @@ async fn a_bad_configuration_is_told_whole_and_exits_with_2() {
 async fn a_taken_port_is_a_clear_message() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for arguments in [&["serve", "--region", "eu-west-1", "--listen", &address][..], &["demo", "--listen", &address]] {
-        let (code, _, stderr) = run(arguments).await;
+    let serve = ["serve", "--region", "eu-west-1", "--listen"];
+    for (arguments, flag) in [
+        ([&serve[..], &[&address]].concat(), "; --listen "),
+        (vec!["demo", "--listen", &address], "; --listen "),
+        ([&serve[..], &["127.0.0.1:0", "--admin-listen", &address]].concat(), "; --admin-listen "),
+    ] {
+        let (code, _, stderr) = run(&arguments).await;
         assert_eq!(code, 1);
-        assert!(stderr.contains(&address) && stderr.contains("--listen"), "{stderr}");
+        assert!(stderr.contains(&address) && stderr.contains(flag), "{stderr}");
     }
 }
 
@@ -102,13 +107,18 @@ async fn each_call_is_one_event_with_what_an_operator_asks_for() {
 async fn no_secret_is_logged_at_any_level() {
     let upstream = Gateway::start().await;
     let endpoint = upstream.emulator.endpoint();
-    let arguments = ["serve", "--listen", "127.0.0.1:0", "--region", "us-east-1", "--endpoint-url", &endpoint];
-    let mut child =
-        command(&[&arguments[..], &["--log", "trace", "--log-format", "json", "--lame-duck", "0s"]].concat())
-            .env("AWS_SECRET_ACCESS_KEY", "marked-secret-key")
-            .env("AWS_SESSION_TOKEN", "marked-session-token")
-            .spawn()
-            .unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--region", "us-east-1"];
+    let mut child = command(
+        &[
+            &arguments[..],
+            &["--endpoint-url", &endpoint, "--log", "trace", "--log-format", "json", "--lame-duck", "0s"],
+        ]
+        .concat(),
+    )
+    .env("AWS_SECRET_ACCESS_KEY", "marked-secret-key")
+    .env("AWS_SESSION_TOKEN", "marked-session-token")
+    .spawn()
+    .unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut clean = async || {
         let line = tokio::time::timeout(PATIENCE, log.next_line()).await.unwrap().unwrap()?;

@@ -11,6 +11,7 @@ use glacier_gateway::{
     emulator::{EmulatedCredentials, EmulatedJob, Emulator, Fault, Settings, Tier},
     freshness::FreshnessSettings,
     glacier::{CredentialsHolder, Endpoint, GlacierClient, GlacierSettings},
+    metrics::DecodingMetrics,
     proto::{self, v1::DescribeJobResponse},
 };
 use tokio::{net::TcpListener, time::Instant};
@@ -226,7 +227,13 @@ async fn ask_beside_unresolved_names() {
     let known = EmulatedCredentials::default();
     let credentials = CredentialsHolder::fixed(&known.access_key_id, &known.secret_access_key, None);
     let glacier = GlacierClient::new(nowhere(), credentials, bench.clock.clone()).unwrap();
-    let describer = Describer::new(Arc::new(glacier), bench.cache.clone(), bench.clock.clone(), &settings);
+    let describer = Describer::new(
+        Arc::new(glacier),
+        bench.cache.clone(),
+        bench.clock.clone(),
+        &settings,
+        &DecodingMetrics::default(),
+    );
 
     // As many as may be on their way at once, and as many again waiting.
     let misses: Vec<_> = (0..2 * settings.limits.in_flight)

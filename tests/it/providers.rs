@@ -20,6 +20,7 @@ use crate::support::{
     endpoint::{Asked, Endpoint},
     file::TemporaryFile,
     gateway::{PATIENCE, Refusal, VAULT, cache_status, question},
+    page::Page,
     process::Served,
 };
 
@@ -55,7 +56,7 @@ fn running() -> EmulatedJob {
     EmulatedJob::archive(Tier::Bulk)
 }
 
-/// A call succeeds, Glacier saw the issued token, and the log says whose it was and until when.
+/// A call succeeds, Glacier saw the issued token, and the log and the metrics say whose it was and until when.
 async fn check(glacier: &Emulator, mut gateway: Served, provider: &str, expires: &str) {
     let loaded = gateway.wait_for(LOADED).await;
     assert_eq!((&loaded["provider"], &loaded["expires"]), (&provider.into(), &expires.into()));
@@ -67,6 +68,17 @@ async fn check(glacier: &Emulator, mut gateway: Served, provider: &str, expires:
     assert_eq!(seen[0].headers["x-amz-security-token"], TOKEN);
     let authorization = seen[0].headers["authorization"].to_str().unwrap();
     assert!(authorization.contains(KEY) && authorization.contains("x-amz-security-token"), "{authorization}");
+
+    let told = Page::get(&gateway.admin_address, "/metrics").await;
+    assert!(told.has(&format!("glacier_gateway_credentials_info{{provider=\"{provider}\"}} 1")), "{told:?}");
+    let end = expires.parse::<Timestamp>().ok().map(|at| {
+        format!("glacier_gateway_credentials_expiry_timestamp_seconds{{provider=\"{provider}\"}} {}.0", at.seconds)
+    });
+    match end {
+        Some(line) => assert!(told.has(&line), "{line} is missing in {told:?}"),
+        None => assert!(!told.body.contains("expiry"), "{told:?}"),
+    }
+    assert!(!told.body.contains("marked") && !told.body.contains(KEY), "{told:?}");
 }
 
 /// In whole seconds, as providers give it.

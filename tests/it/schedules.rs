@@ -16,6 +16,7 @@ use glacier_gateway::{
     describe::{DescribeError, DescribeSettings, Describer, Reply},
     freshness::FreshnessSettings,
     job::{Identity, JobKey},
+    metrics::DecodingMetrics,
     proto::v1::{DescribeJobResponse, Tier},
     upstream::{Described, Fetch, JobSource, UpstreamErrorKind},
 };
@@ -269,7 +270,13 @@ async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
     });
     let cache = JobCache::new(&CacheSettings::default(), FreshnessSettings::default(), clock.clone());
     let settings = DescribeSettings::default();
-    let describer = Describer::new(Arc::new(Source(Arc::clone(&model))), cache, clock.clone(), &settings);
+    let describer = Describer::new(
+        Arc::new(Source(Arc::clone(&model))),
+        cache,
+        clock.clone(),
+        &settings,
+        &DecodingMetrics::default(),
+    );
     // In the order in which the answers were given.
     let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();
     let mut callers: Vec<JoinHandle<()>> = Vec::new();

@@ -4,6 +4,7 @@ pub(crate) mod endpoint;
 pub(crate) mod fake;
 pub(crate) mod file;
 pub(crate) mod gateway;
+pub(crate) mod page;
 pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod tls;

@@ -118,6 +118,7 @@ fn settings(endpoint: &str) -> AppSettings {
     };
     AppSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
+        admin_listen: None,
         glacier,
         describe: DescribeSettings::default(),
         freshness,

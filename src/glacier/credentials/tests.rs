@@ -9,6 +9,7 @@ use aws_credential_types::provider::future;
 use tokio::time::{advance, sleep};
 
 use super::*;
+use crate::metrics::Metrics;
 
 /// What the scripted provider does on one load.
 #[derive(Debug, Clone)]
@@ -312,5 +313,34 @@ async fn nothing_printable_holds_a_secret_or_a_providers_words() {
     let error = failing.current(wall(0)).await.unwrap_err();
     for printed in [format!("{holder:?}"), format!("{given:?}"), format!("{error:?} {error}")] {
         assert!(!printed.contains("marked"), "{printed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_load_is_reported_by_how_it_ended_and_the_expiry_is_that_of_what_serves() {
+    let old = credentials("old", Some(wall(400)));
+    let worse = Step::Give(credentials("worse", Some(wall(50))));
+    let renewed = Step::Give(credentials("new", Some(wall(9_000))));
+    let (_, holder) = Provider::new([Step::Give(old), worse, Step::Fail, renewed]);
+    holder.resolve_once().await.unwrap();
+    // As at a start with credentials that somebody has loaded before: they are known, but that load is nobody's.
+    let metrics = Metrics::new();
+    holder.report_to(metrics.credentials());
+
+    let expected = [("0", "0", "0", 400), ("0", "1", "0", 400), ("0", "1", "1", 400), ("1", "1", "1", 9_000)];
+    for (loaded, kept_old, failed, expiry) in expected {
+        let told = metrics.encode().unwrap();
+        let has = |series: &str, value: &str| {
+            let line = format!("glacier_gateway_credentials_{series} {value}");
+            assert!(told.lines().any(|l| l == line), "{line} is missing in {told}");
+        };
+        has("loads_total{result=\"loaded\"}", loaded);
+        has("loads_total{result=\"kept_old\"}", kept_old);
+        has("loads_total{result=\"failed\"}", failed);
+        has("info{provider=\"fixed\"}", "1");
+        has("expiry_timestamp_seconds{provider=\"fixed\"}", &format!("{}.0", 1_000_000 + expiry));
+        advance(REFRESH_PAUSE).await;
+        key_at(&holder, 110).await.unwrap();
+        settle().await;
     }
 }

@@ -41,6 +41,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Gateway {
     pub(crate) emulator: Emulator,
     pub(crate) address: SocketAddr,
+    /// For metrics and probes, if the settings ask for them.
+    pub(crate) admin_address: Option<SocketAddr>,
     pub(crate) client: JobServiceClient<Channel>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<Drained>,
@@ -78,14 +80,14 @@ impl Gateway {
         let mut settings = settings_for(&emulator.endpoint());
         change(&mut settings);
         let app = App::bind(settings, credentials, clock).await.unwrap();
-        let address = app.address();
+        let (address, admin_address) = (app.address(), app.admin_address());
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(app.run(async move {
             // Dropping the gateway stops it, too.
             let _ = stopped.await;
         }));
         let client = JobServiceClient::new(channel(address).await);
-        Self { emulator, address, client, stop: Some(stop), served }
+        Self { emulator, address, admin_address, client, stop: Some(stop), served }
     }
 
     /// Adds a job to the vault; returns its id.
@@ -185,6 +187,7 @@ impl Gateway {
 fn settings_for(endpoint: &str) -> AppSettings {
     AppSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
+        admin_listen: None,
         glacier: GlacierSettings::new(Endpoint::resolve("us-east-1", false, Some(endpoint)).unwrap()),
         describe: DescribeSettings::default(),
         freshness: FreshnessSettings::default(),

@@ -34,11 +34,12 @@ pub(crate) async fn run(arguments: &[&str]) -> (i32, String, String) {
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// A running `serve`, and the address it logged.
+/// A running `serve`, and the addresses it logged.
 pub(crate) struct Served {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
     pub(crate) address: String,
+    pub(crate) admin_address: String,
 }
 
 impl Served {
@@ -48,18 +49,20 @@ impl Served {
 
     /// The same in an environment that `change` makes.
     pub(crate) async fn start_in(arguments: &[&str], change: impl FnOnce(&mut Command)) -> Self {
-        let all = [&["serve", "--listen", "127.0.0.1:0", "--log-format", "json"], arguments].concat();
+        let ports = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let all = [&["serve"], &ports[..], &["--log-format", "json"], arguments].concat();
         let mut command = command(&all);
         change(&mut command);
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
+        let (address, admin_address) = loop {
             let fields = next_event(&mut log).await.expect("it serves");
             if fields["message"] == "listening" {
-                break fields["address"].as_str().unwrap().to_owned();
+                let address = |name: &str| fields[name].as_str().unwrap().to_owned();
+                break (address("address"), address("admin_address"));
             }
         };
-        Self { child, log, address }
+        Self { child, log, address, admin_address }
     }
 
     pub(crate) async fn wait_for(&mut self, message: &str) -> Value {
