@@ -129,4 +129,15 @@ mod tests {
         tokio::time::advance(WINDOW).await;
         assert!(throttle.admits(Instant::now(), 0.0));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_window_takes_a_few_slices_however_many_fetches_there_are() {
+        let throttle = AdaptiveThrottle::default();
+        for _ in 0..1000 {
+            throttle.answered(Instant::now(), false);
+            tokio::time::advance(Duration::from_millis(200)).await;
+        }
+        let slices = throttle.slices.lock().unwrap().len();
+        assert!((23..=25).contains(&slices), "{slices}");
+    }
 }
