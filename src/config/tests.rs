@@ -148,3 +148,24 @@ fn a_job_id_may_begin_with_a_dash() {
         assert_eq!(arguments.max_age.map(|age| age.as_secs()), Some(1));
     }
 }
+
+#[test]
+fn counts_that_no_process_can_have_are_problems() {
+    for flag in ["--max-fetches", "--max-waiting-fetches", "--max-connections", "--max-streams"] {
+        let problems = serve(&["--region", "eu-west-1", flag, "18446744073709551615"]).unwrap_err();
+        assert!(problems.to_string().contains(flag), "{problems}");
+    }
+}
+
+#[test]
+fn a_variable_set_to_nothing_is_not_set() {
+    let cli = Cli::try_parse_from(["glacier-gateway", "serve", "--region", "", "--endpoint-url", "", "--fips", ""]);
+    let Command::Serve(arguments) = cli.unwrap().command else { unreachable!("serve was asked for") };
+    let settings = arguments.validate(|name| match name {
+        "AWS_REGION" => Some("us-east-1".to_owned()),
+        "AWS_USE_FIPS_ENDPOINT" => Some("True".to_owned()),
+        _ => None,
+    });
+    let endpoint = settings.unwrap().app.glacier.endpoint;
+    assert_eq!(endpoint.to_string(), "https://glacier-fips.us-east-1.amazonaws.com");
+}

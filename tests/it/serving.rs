@@ -225,3 +225,12 @@ async fn callers_do_not_notice_that_connections_age() {
     }
     assert_eq!(gateway.emulator.request_count(), 1);
 }
+
+/// D2, for the service that anybody may ask.
+#[tokio::test]
+async fn health_takes_no_larger_messages_than_the_rest() {
+    let gateway = Gateway::start().await;
+    let mut health = HealthClient::new(gateway.channel().await);
+    let status = health.check(about(&"x".repeat(17 * 1024))).await.unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+}
