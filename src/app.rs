@@ -138,7 +138,7 @@ impl App {
         let _admin = admin
             .map(|AdminPort { listener, address: _, pages }| tokio::spawn(admin::run(listener, pages)))
             .map(AbortOnDropHandle::new);
-        let serve = server::run(listener, |peer| face.for_caller(peer), &lifecycle, &server, shutdown);
+        let serve = server::run(listener, |caller| face.for_caller(&caller), &lifecycle, &server, shutdown);
         tokio::pin!(serve);
         tokio::select! {
             drained = &mut serve => return drained,

@@ -3,11 +3,11 @@
 //! [`Face::for_caller`] gives the service for one connection: tonic's routes (our job service, health, reflection) inside
 //! the envelope that every call shares ([`call`]).
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tonic::service::Routes;
 
-use crate::{describe::Describer, lifecycle::PhaseWatch, proto};
+use crate::{caller::Caller, describe::Describer, lifecycle::PhaseWatch, proto};
 
 mod cache_status;
 mod call;
@@ -64,8 +64,12 @@ impl Face {
     }
 
     /// The service for one connection.
-    pub fn for_caller(&self, address: SocketAddr) -> Enveloped<Routes> {
-        Enveloped::new(self.routes.clone(), Arc::from(address.to_string()))
+    pub fn for_caller(&self, caller: &Caller) -> Enveloped<Routes> {
+        let name: Arc<str> = match &caller.identity {
+            Some(identity) => format!("{identity} {}", caller.address).into(),
+            None => caller.address.to_string().into(),
+        };
+        Enveloped::new(self.routes.clone(), name)
     }
 }
 

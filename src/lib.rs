@@ -31,6 +31,7 @@
 //! | [`grpc`] | the gRPC face: job service, health, reflection, statuses |
 //! | [`server`] | the accept loop, connections and their limits, the drain |
 //! | [`admin`] | metrics and probes over plain HTTP, on a port of their own |
+//! | [`caller`] | who calls: address, and identity from a verified certificate |
 //! | [`lifecycle`] | the phases of the process, which `grpc`, `server` and `admin` act on |
 //! | [`clock`] | the one door to the wall clock |
 //! | [`telemetry`] | logs |
@@ -61,6 +62,7 @@
 pub mod admin;
 pub mod app;
 pub mod cache;
+pub mod caller;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -2,12 +2,12 @@
 //!
 //! tonic's own transport server is not used: it waits without limit for connections that never end, spins on accept
 //! errors, has no timeout for the HTTP/2 preface, and removes hyper's stream limits unless told otherwise. hyper serves
-//! each connection; what it serves is given as a function from the peer's address to a service.
+//! each connection; what it serves is given as a function from the caller to a service.
 //!
 //! The end of [`run`]: not ready at once, then a lame duck period in which connections are still accepted, then GOAWAY to
 //! all, then a bounded drain, then whatever is left is closed.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -20,7 +20,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 use tower::Service;
 
-use crate::lifecycle::{Lifecycle, Phase, PhaseWatch};
+use crate::{
+    caller::Caller,
+    lifecycle::{Lifecycle, Phase, PhaseWatch},
+};
 
 mod connection;
 pub(crate) mod listener;
@@ -89,7 +92,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Serves connections from `listener` until `shutdown` resolves, then drains. Returns within lame duck and drain.
 pub async fn run<S: Serve>(
     listener: TcpListener,
-    serve: impl Fn(SocketAddr) -> S,
+    serve: impl Fn(Caller) -> S,
     lifecycle: &Lifecycle,
     settings: &ServerSettings,
     shutdown: impl Future<Output = ()>,
@@ -123,7 +126,7 @@ struct Connections {
 }
 
 impl Connections {
-    async fn accept<S: Serve>(&self, listener: &TcpListener, serve: &impl Fn(SocketAddr) -> S) -> Infallible {
+    async fn accept<S: Serve>(&self, listener: &TcpListener, serve: &impl Fn(Caller) -> S) -> Infallible {
         let (mut refused, mut last_warning) = (0_u64, None);
         loop {
             let (stream, peer) = listener::accept(listener).await;
@@ -135,7 +138,8 @@ impl Connections {
                 }
                 continue;
             };
-            let connection = connection::serve(stream, serve(peer), self.settings.clone(), self.phase.clone());
+            let connection =
+                connection::serve(stream, serve(Caller::anonymous(peer)), self.settings.clone(), self.phase.clone());
             let close = self.close.clone();
             self.tracker.spawn(async move {
                 let _place = place;

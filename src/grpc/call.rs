@@ -51,7 +51,7 @@ pub struct Enveloped<S> {
 }
 
 impl<S> Enveloped<S> {
-    /// Puts `inner` into the envelope; `caller` is the peer's address.
+    /// Puts `inner` into the envelope; `caller` names the caller in the log.
     pub(super) fn new(inner: S, caller: Arc<str>) -> Self {
         Self { inner, caller }
     }
