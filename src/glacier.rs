@@ -18,6 +18,7 @@ mod error;
 mod failure;
 mod own_account;
 mod request;
+mod resolver;
 mod response;
 mod retry;
 mod signing;
@@ -45,6 +46,7 @@ pub use self::{
 };
 use self::{
     failure::{Cause, Failure},
+    resolver::Resolver,
     response::Answer,
     retry::{Bucket, Progress, Verdict},
     skew::{ClockOffset, Offset},
@@ -135,7 +137,16 @@ impl GlacierClient {
         credentials: CredentialsHolder,
         clock: Clock,
     ) -> Result<Self, GlacierSetupError> {
-        let http = http_client(&settings).map_err(GlacierSetupError)?;
+        Self::resolving_with(Resolver::of_the_system(), settings, credentials, clock)
+    }
+
+    fn resolving_with(
+        resolver: Resolver,
+        settings: GlacierSettings,
+        credentials: CredentialsHolder,
+        clock: Clock,
+    ) -> Result<Self, GlacierSetupError> {
+        let http = http_client(&settings, resolver).map_err(GlacierSetupError)?;
         let bucket = Arc::new(Bucket::new(settings.retry.tokens));
         Ok(Self { http, settings, credentials, clock, bucket, offset: Arc::default() })
     }
@@ -332,7 +343,7 @@ impl JobSource for GlacierClient {
 }
 
 /// Says everything that matters: the library's defaults follow redirects, obey proxy variables and know no timeouts.
-fn http_client(settings: &GlacierSettings) -> Result<Client, reqwest::Error> {
+fn http_client(settings: &GlacierSettings, resolver: Resolver) -> Result<Client, reqwest::Error> {
     Client::builder()
         .user_agent(USER_AGENT)
         .https_only(settings.endpoint.is_https())
@@ -351,6 +362,7 @@ fn http_client(settings: &GlacierSettings) -> Result<Client, reqwest::Error> {
         .no_zstd()
         .no_deflate()
         .no_hickory_dns()
+        .dns_resolver(resolver)
         .connect_timeout(settings.connect_timeout)
         // A second net: the attempt's own timeout, which knows the fetch's end too, comes first.
         .timeout(settings.attempt_timeout.saturating_add(Duration::from_secs(1)))

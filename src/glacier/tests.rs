@@ -97,8 +97,13 @@ fn client_of(url: &str, change: impl FnOnce(&mut GlacierSettings)) -> GlacierCli
     // What these tests look at is one attempt.
     settings.retry.max_attempts = 1;
     change(&mut settings);
+    client_resolving_with(Resolver::of_the_system(), settings)
+}
+
+fn client_resolving_with(resolver: Resolver, settings: GlacierSettings) -> GlacierClient {
     let credentials = CredentialsHolder::fixed("AKID", "SECRET", Some("TOKEN".to_owned()));
-    GlacierClient::new(settings, credentials, Clock::with_wall(|| SystemTime::UNIX_EPOCH)).unwrap()
+    let clock = Clock::with_wall(|| SystemTime::UNIX_EPOCH);
+    GlacierClient::resolving_with(resolver, settings, credentials, clock).unwrap()
 }
 
 async fn ask(client: &GlacierClient) -> Result<Described, UpstreamError> {
@@ -324,6 +329,48 @@ async fn a_name_that_does_not_resolve_is_unavailable() {
     assert_eq!((error.kind, error.sent), (Kind::Unavailable, false), "{error}");
     // A machine without a network may take its time to say so.
     assert!(["dns lookup failed", "connect timed out after 3s"].contains(&error.detail.as_str()), "{error}");
+}
+
+/// U11. With a look-up per connection, two of the sixty would hold both of this runtime's blocking threads for as long as
+/// the name server is silent.
+#[test]
+fn a_name_server_that_is_silent_holds_one_thread_and_its_late_answer_is_used() {
+    let (answer, answers) = std::sync::mpsc::channel();
+    let (asked, answers) = (Arc::new(AtomicUsize::new(0)), Mutex::new(answers));
+    let resolver = Resolver::with(Arc::new({
+        let asked = Arc::clone(&asked);
+        move |_name| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            answers.lock().unwrap().recv().map_err(std::io::Error::other)
+        }
+    }));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let server = Server::start(vec![http_answer("200 OK", "", BODY)]).await;
+        let url = server.url.replace("127.0.0.1", "glacier.test");
+        let mut settings = GlacierSettings::new(Endpoint::resolve("us-east-1", false, Some(&url)).unwrap());
+        settings.connect_timeout = Duration::from_millis(200);
+        settings.retry.max_attempts = 1;
+        let client = client_resolving_with(resolver, settings);
+        let fetches: Vec<_> = (0..60)
+            .map(|_| {
+                let client = client.clone();
+                tokio::spawn(async move { ask(&client).await })
+            })
+            .collect();
+        let mut outcomes = Vec::new();
+        for fetch in fetches {
+            outcomes.push(fetch.await.unwrap().unwrap_err());
+        }
+        tokio::task::spawn_blocking(|| {}).await.unwrap();
+        for error in outcomes {
+            let expected = (Kind::Unavailable, false, "connect timed out after 200ms");
+            assert_eq!((error.kind, error.sent, error.detail.as_str()), expected);
+        }
+        answer.send(vec!["127.0.0.1:0".parse().unwrap()]).unwrap();
+        ask(&client).await.unwrap();
+    });
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 /// Variables of the environment belong to a process, so another one plays the test that would fail with a proxy.
