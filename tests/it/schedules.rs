@@ -6,7 +6,10 @@
 use std::{
     collections::{HashMap, HashSet},
     future::pending,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -24,7 +27,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use tokio::{task::JoinHandle, time::Instant};
 
-use crate::support::fake::{EPOCH, error, key, paused_clock, running, succeeded};
+use crate::support::fake::{EPOCH, error, key, running, succeeded};
 
 const KEYS: usize = 3;
 const MAX_CALL: Duration = Duration::from_secs(10);
@@ -37,6 +40,8 @@ enum Step {
     Cancel,
     /// Time goes by.
     Wait(Duration),
+    /// The gateway's wall clock is set anew: from now on it is off by this many seconds.
+    ClockJump(i64),
     /// From now on Glacier takes this long, and fails or panics or not.
     Glacier { latency: Duration, mood: Mood },
 }
@@ -80,7 +85,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Mood::Panicking),
     ];
     let glacier = (duration(0..9_000), mood).prop_map(|(latency, mood)| Step::Glacier { latency, mood });
-    prop_oneof![8 => call, 1 => Just(Step::Cancel), 4 => wait.prop_map(Step::Wait), 2 => glacier]
+    // An hour either way (C3), and by as little as NTP moves it.
+    let jump = prop_oneof![Just(-3600), Just(3600), Just(0), -5..5_i64].prop_map(Step::ClockJump);
+    prop_oneof![8 => call, 1 => Just(Step::Cancel), 4 => wait.prop_map(Step::Wait), 2 => glacier, 1 => jump]
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -91,7 +98,12 @@ fn fate() -> impl Strategy<Value = Fate> {
 /// The emulated truth, and what was asked of it.
 struct Model {
     start: Instant,
+    /// The gateway's clock, which may be wrong.
     clock: Clock,
+    /// By how many seconds it is.
+    clock_is_off: Arc<AtomicI64>,
+    /// Per key: when each description was observed, by the gateway's clock and in truth.
+    observed: Mutex<Vec<(JobKey, SystemTime, Instant)>>,
     fates: HashMap<String, Fate>,
     now: Mutex<(Duration, Mood)>,
     /// Per key: fetches under way, and when the last one ended.
@@ -99,7 +111,7 @@ struct Model {
     /// The moods that there have been.
     moods: Mutex<HashSet<Mood>>,
     /// Per key: when the last description that a caller heard was observed.
-    answered: Mutex<HashMap<String, SystemTime>>,
+    answered: Mutex<HashMap<String, Instant>>,
     /// What the fetches did wrong. A fetch cannot fail the test itself: its panics are caught.
     violations: Mutex<Vec<String>>,
 }
@@ -108,6 +120,14 @@ impl Model {
     fn completion(&self, key: &JobKey) -> SystemTime {
         SystemTime::UNIX_EPOCH + EPOCH + self.fates[key.job_id()].completes
     }
+}
+
+/// What a clock shows that is off by so many seconds.
+fn wall(start: Instant, is_off: &AtomicI64) -> SystemTime {
+    let truth = SystemTime::UNIX_EPOCH + EPOCH + start.elapsed();
+    let seconds = is_off.load(Ordering::SeqCst);
+    let off = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 { truth - off } else { truth + off }
 }
 
 struct Source(Arc<Model>);
@@ -162,7 +182,9 @@ impl JobSource for Source {
             } else {
                 return Err(error(UpstreamErrorKind::JobNotFound));
             };
-            Ok(Described { job, asked_at, observed_at: model.clock.now(), request_id: None })
+            let observed_at = model.clock.now();
+            model.observed.lock().unwrap().push((key, observed_at.wall, observed_at.instant));
+            Ok(Described { job, asked_at, observed_at, request_id: None })
         })
     }
 
@@ -177,7 +199,7 @@ struct Heard {
     max_age: Option<Duration>,
     patience: Duration,
     waited: Duration,
-    at: SystemTime,
+    at: Instant,
     reply: Reply,
 }
 
@@ -207,15 +229,21 @@ fn check(model: &Model, heard: &Heard) -> Option<Stage> {
     };
     let response = DescribeJobResponse::decode(answer.response.clone()).unwrap();
     let job = response.job.unwrap();
-    let observed = SystemTime::try_from(response.observe_time.unwrap()).unwrap();
+    let claimed = SystemTime::try_from(response.observe_time.unwrap()).unwrap();
     assert_eq!(job.job_id(), key.job_id(), "the job that was asked for");
-    assert_eq!(at.duration_since(observed).unwrap(), answer.age, "the age that it claims");
+    // Truth knows nothing of what was done to the clock.
+    let observed = *at - answer.age;
+    let observations = model.observed.lock().unwrap();
+    let is_this =
+        |(of, wall, instant): &&(JobKey, SystemTime, Instant)| of == key && *wall == claimed && *instant == observed;
+    assert!(observations.iter().any(|o| is_this(&o)), "an answer of {claimed:?}, {:?} ago", answer.age);
     if let Some(max_age) = max_age {
         assert!(answer.age <= (*max_age).max(Duration::from_secs(1)), "{:?} for {max_age:?}", answer.age);
     }
     let completion = model.completion(key);
     model.answered.lock().unwrap().insert(key.job_id().to_owned(), observed);
-    assert_eq!(job.completed(), observed >= completion, "what Glacier knew when it was observed");
+    let observed_in_truth = SystemTime::UNIX_EPOCH + EPOCH + observed.duration_since(model.start);
+    assert_eq!(job.completed(), observed_in_truth >= completion, "what Glacier knew when it was observed");
     Some(if job.completed() { Stage::Final } else { Stage::InProgress })
 }
 
@@ -250,17 +278,23 @@ fn check_error(model: &Model, heard: &Heard, error: &DescribeError) {
             }
             _ => true,
         };
-        let age = heard.at.duration_since(*last).unwrap_or_default();
+        let age = heard.at.duration_since(*last);
         assert!(!hidden || age >= Duration::from_mins(10), "{error}, though there is an answer of {age:?}");
     }
 }
 
 async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
-    let clock = paused_clock();
+    let (start, clock_is_off) = (Instant::now(), Arc::new(AtomicI64::new(0)));
+    let clock = Clock::with_wall({
+        let clock_is_off = Arc::clone(&clock_is_off);
+        move || wall(start, &clock_is_off)
+    });
     let names: Vec<_> = (0..KEYS).map(|n| format!("job-{n}")).collect();
     let model = Arc::new(Model {
-        start: Instant::now(),
+        start,
         clock: clock.clone(),
+        clock_is_off,
+        observed: Mutex::default(),
         fates: names.iter().cloned().zip(fates).collect(),
         now: Mutex::new((Duration::from_millis(50), Mood::Well)),
         fetches: Mutex::default(),
@@ -283,18 +317,18 @@ async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Call { key: n, patience, max_age } => {
-                let (describer, clock, heard, key) =
-                    (describer.clone(), clock.clone(), Arc::clone(&heard), key(&names[n]));
+                let (describer, heard, key) = (describer.clone(), Arc::clone(&heard), key(&names[n]));
                 callers.push(tokio::spawn(async move {
                     let start = Instant::now();
                     let reply = describer.describe(&key, max_age, start + patience.min(MAX_CALL), pending()).await;
-                    let (waited, at) = (start.elapsed(), clock.now().wall);
+                    let (waited, at) = (start.elapsed(), Instant::now());
                     heard.lock().unwrap().push(Heard { key, max_age, patience, waited, at, reply });
                 }));
                 tokio::task::yield_now().await;
             }
             Step::Cancel => callers.pop().into_iter().for_each(|caller| caller.abort()),
             Step::Wait(duration) => tokio::time::sleep(duration).await,
+            Step::ClockJump(seconds) => model.clock_is_off.store(seconds, Ordering::SeqCst),
             Step::Glacier { latency, mood } => {
                 model.moods.lock().unwrap().insert(mood);
                 *model.now.lock().unwrap() = (latency, mood);
