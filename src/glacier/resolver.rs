@@ -34,7 +34,7 @@ pub(super) struct Resolver {
 /// What a look-up came to.
 #[derive(Debug, Clone)]
 struct Found {
-    addresses: Result<Arc<[SocketAddr]>, ResolveError>,
+    addresses: Result<Vec<SocketAddr>, ResolveError>,
     at: Instant,
 }
 
@@ -61,7 +61,7 @@ impl Resolver {
         Self { look_up, names: Arc::default() }
     }
 
-    async fn addresses(self, name: String) -> Result<Arc<[SocketAddr]>, ResolveError> {
+    async fn addresses(self, name: String) -> Result<Vec<SocketAddr>, ResolveError> {
         let mut look_up = self.under_way_or_new(name);
         let found = look_up.wait_for(Option::is_some).await.map_err(|_| ResolveError::CutShort)?;
         found.as_ref().map_or(Err(ResolveError::CutShort), |found| found.addresses.clone())
@@ -80,7 +80,7 @@ impl Resolver {
         spawn_blocking(move || {
             let addresses = match look_up(&name) {
                 Ok(addresses) if addresses.is_empty() => Err(ResolveError::NoAddress),
-                Ok(addresses) => Ok(addresses.into()),
+                Ok(addresses) => Ok(addresses),
                 Err(error) => {
                     tracing::debug!(%error, "a name does not resolve");
                     Err(ResolveError::Failed)
@@ -106,7 +106,7 @@ impl Resolve for Resolver {
         let addresses = self.clone().addresses(name.as_str().to_owned());
         Box::pin(async move {
             let addresses = addresses.await?;
-            Ok(Box::new(addresses.to_vec().into_iter()) as Addrs)
+            Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }

@@ -39,7 +39,7 @@ fn address(last: u8) -> SocketAddr {
 }
 
 async fn resolve(resolver: &Resolver) -> Result<Vec<SocketAddr>, ResolveError> {
-    resolver.clone().addresses("glacier.test".to_owned()).await.map(|addresses| addresses.to_vec())
+    resolver.clone().addresses("glacier.test".to_owned()).await
 }
 
 #[tokio::test]
