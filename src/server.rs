@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod connection;
+mod executor;
 pub(crate) mod listener;
 mod preface;
 

@@ -1,10 +1,10 @@
 //! One connection: the preface in time, hyper with every limit set, an age, and an end.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::Pin, time::Duration};
 
 use hyper::server::conn::http2;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     Serve,
+    executor::Prompt,
     preface::{self, PrefaceError},
 };
 use crate::lifecycle::{Phase, PhaseWatch};
@@ -92,30 +93,32 @@ pub(super) async fn serve(
         // It has sent nothing yet, so nothing is lost.
         () = &mut closing => return Ok(()),
     };
-    let connection = builder(&settings).serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    tokio::pin!(connection);
+    let prompt = Prompt::default();
+    let mut connection =
+        builder(&settings, &prompt).serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
 
     let spread = 1.0 + AGE_SPREAD * (2.0 * fastrand::f64() - 1.0);
     let old = Instant::now() + settings.max_age.mul_f64(spread);
     let aged = tokio::select! {
-        ended = &mut connection => return Ok(ended?),
+        ended = poll_fn(|cx| prompt.poll(&mut connection, cx)) => return Ok(ended?),
         () = &mut closing => false,
         () = sleep_until(old) => true,
     };
-    connection.as_mut().graceful_shutdown();
+    Pin::new(&mut connection).graceful_shutdown();
+    let last_calls = poll_fn(|cx| prompt.poll(&mut connection, cx));
     if aged {
         tokio::select! {
-            ended = connection => Ok(ended?),
+            ended = last_calls => Ok(ended?),
             () = sleep_until(Instant::now() + settings.age_grace) => Ok(()),
         }
     } else {
         // Bounded by the drain.
-        Ok(connection.await?)
+        Ok(last_calls.await?)
     }
 }
 
-fn builder(settings: &ConnectionSettings) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn builder(settings: &ConnectionSettings, prompt: &Prompt) -> http2::Builder<Prompt> {
+    let mut builder = http2::Builder::new(prompt.clone());
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
