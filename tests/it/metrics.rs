@@ -26,6 +26,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use crate::support::{
     gateway::{Gateway, PATIENCE, VAULT, question},
     page::Page,
+    process::Served,
 };
 
 const DESCRIBE: &str = r#"grpc_type="unary",grpc_service="glacier.jobs.v1.JobService",grpc_method="DescribeJob""#;
@@ -436,6 +437,38 @@ async fn the_process_is_described_as_every_client_library_does() {
     let started = scrape.value("process_start_time_seconds");
     // The kernel's idea of when it booted is in whole seconds.
     assert!((now - 3600.0..now + 5.0).contains(&started), "{started} at {now}");
+}
+
+/// P7: stderr is a pipe that nobody reads.
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_no_call_and_what_it_loses_is_counted() {
+    let served = Served::start(&["--region", "us-east-1", "--lame-duck", "0s"]).await;
+    let client = served.client().await;
+    let (mut calls, dropped) = (0, "glacier_gateway_log_events_dropped_total");
+    let refuse = async |calls: u32| {
+        let refused = (0..calls).map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.describe_job(question("not/a/job")).await })
+        });
+        for refused in refused.collect::<Vec<_>>() {
+            let refused = tokio::time::timeout(PATIENCE, refused).await.expect("an answer in time").unwrap();
+            assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+        }
+    };
+    let lost = async {
+        while Scrape::at(&served.admin_address).await.value(dropped) < 1.0 {
+            refuse(500).await;
+            calls += 500;
+        }
+    };
+    tokio::time::timeout(3 * PATIENCE, lost).await.expect("the pipe and the queue are full at last");
+    let before = Scrape::at(&served.admin_address).await.value(dropped);
+    refuse(100).await;
+    let scrape = Scrape::at(&served.admin_address).await;
+    scrape.handled(CallCode::InvalidArgument, calls + 100);
+    assert!(close(scrape.value(dropped) - before, 100.0), "each of those was lost");
+    served.signal("TERM").await;
+    assert_eq!(served.exit_code().await, Some(0), "nor does it hold up the end");
 }
 
 /// The names that the page for operators explains are those that there are.
