@@ -1,6 +1,8 @@
 //! A histogram of durations without a lock: observing is a search among the bounds and two atomic additions.
 //!
-//! The Prometheus crate's own takes a mutex for each observation, which calls on two threads would fight over.
+//! The Prometheus crate's own takes a mutex for each observation. That is as fast as this while both threads run (12 ns here
+//! and 16 ns there on one thread, 25 to 60 and 32 to 42 on two); but a thread that is taken off its core in between, or a
+//! scrape, makes calls wait.
 
 use std::{
     fmt,
