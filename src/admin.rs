@@ -5,7 +5,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -14,7 +14,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{lifecycle::PhaseWatch, metrics::Metrics, server::listener};
+use crate::{
+    lifecycle::PhaseWatch,
+    metrics::{Exposition, Metrics},
+    server::listener,
+};
 
 /// Most connections at once; one more is closed. A scraper or two and some probes need a few.
 const MAX_CONNECTIONS: usize = 64;
@@ -24,7 +28,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What `/` shows.
-const INDEX: &str = "/metrics  what was counted, as OpenMetrics text\n\
+const INDEX: &str = "/metrics  what was counted, for Prometheus\n\
                      /livez    200: the process runs\n\
                      /readyz   200 while calls are welcome, else 503\n";
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
@@ -53,11 +57,17 @@ impl Pages {
             "/livez" => plain(StatusCode::OK, "alive\n"),
             "/readyz" if self.phase.is_ready() => plain(StatusCode::OK, "ready\n"),
             "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-            "/metrics" => match self.metrics.encode() {
-                Ok(told) => page(StatusCode::OK, Metrics::CONTENT_TYPE, told),
-                Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be told\n"),
-            },
+            "/metrics" => self.told(request.headers()),
             _ => plain(StatusCode::NOT_FOUND, "no such page; / lists them\n"),
+        }
+    }
+
+    fn told(&self, headers: &HeaderMap) -> Response<String> {
+        let accept: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+        let exposition = Exposition::for_accept(&accept.join(","));
+        match self.metrics.encode(exposition) {
+            Ok(told) => page(StatusCode::OK, exposition.content_type(), told),
+            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be told\n"),
         }
     }
 }

@@ -78,6 +78,7 @@ pub struct App {
     credentials: CredentialsHolder,
     lifecycle: Lifecycle,
     server: ServerSettings,
+    metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -102,11 +103,21 @@ const CREDENTIALS_PAUSE: Duration = Duration::from_secs(2);
 impl App {
     /// Binds the ports first, so that a taken one is the first thing to fail, then wires the layers.
     pub async fn bind(settings: AppSettings, credentials: CredentialsHolder, clock: Clock) -> Result<Self, StartError> {
+        Self::bind_reporting_to(Metrics::new(), settings, credentials, clock).await
+    }
+
+    /// The same, with metrics to which the log reports already. Of one gateway only.
+    pub async fn bind_reporting_to(
+        metrics: Metrics,
+        settings: AppSettings,
+        credentials: CredentialsHolder,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let bind_error = |error| StartError::Bind { address: settings.listen, error };
         let listener = TcpListener::bind(settings.listen).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
 
-        let (lifecycle, metrics) = (Lifecycle::new(), Metrics::new());
+        let lifecycle = Lifecycle::new();
         let admin = match settings.admin_listen {
             Some(address) => {
                 Some(AdminPort::bind(address, admin::Pages::new(metrics.clone(), lifecycle.watch())).await?)
@@ -114,11 +125,14 @@ impl App {
             None => None,
         };
         credentials.report_to(metrics.credentials());
-        let glacier = GlacierClient::new(settings.glacier, credentials.clone(), clock.clone())?;
-        let cache = JobCache::new(&settings.cache, settings.freshness, clock.clone());
-        let describer = Describer::new(Arc::new(glacier), cache, clock, &settings.describe, metrics.decoding());
-        let face = Face::new(describer, &lifecycle.watch(), &settings.grpc)?;
-        Ok(Self { listener, address, admin, face, credentials, lifecycle, server: settings.server })
+        let glacier =
+            GlacierClient::new(settings.glacier, credentials.clone(), clock.clone())?.reporting_to(metrics.upstream());
+        let cache = JobCache::reporting_to(metrics.cache().clone(), &settings.cache, settings.freshness, clock.clone());
+        let (entries, weight) = (cache.clone(), cache.clone());
+        metrics.read_cache(move || entries.entry_count(), move || weight.settle(), settings.cache.capacity_bytes);
+        let describer = Describer::new(Arc::new(glacier), cache, clock, &settings.describe, metrics.describe());
+        let face = Face::new(describer, &lifecycle.watch(), &settings.grpc, metrics.calls())?;
+        Ok(Self { listener, address, admin, face, credentials, lifecycle, server: settings.server, metrics })
     }
 
     /// The address that is listened on, with the port that a `:0` became.
@@ -133,12 +147,13 @@ impl App {
 
     /// Serves until `shutdown` resolves, then drains.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Self { listener, address: _, admin, face, credentials, lifecycle, server } = self;
+        let Self { listener, address: _, admin, face, credentials, lifecycle, server, metrics } = self;
         // In a task of its own, so that it cannot hold up calls; it answers to the end, and ends here.
         let _admin = admin
             .map(|AdminPort { listener, address: _, pages }| tokio::spawn(admin::run(listener, pages)))
             .map(AbortOnDropHandle::new);
-        let serve = server::run(listener, |caller| face.for_caller(&caller), &lifecycle, &server, shutdown);
+        let serve_caller = |caller| face.for_caller(&caller);
+        let serve = server::run(listener, serve_caller, &lifecycle, &server, metrics.connections(), shutdown);
         tokio::pin!(serve);
         tokio::select! {
             drained = &mut serve => return drained,

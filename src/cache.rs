@@ -11,11 +11,17 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use moka::{
     Expiry,
+    notification::RemovalCause,
     ops::compute::{CompResult, Op},
     sync::Cache,
 };
 
-use crate::{clock::Clock, freshness::FreshnessSettings, job::JobKey};
+use crate::{
+    clock::Clock,
+    freshness::FreshnessSettings,
+    job::JobKey,
+    metrics::{CacheMetrics, Eviction},
+};
 
 mod knowledge;
 
@@ -55,13 +61,34 @@ struct Entry {
 }
 
 impl JobCache {
-    /// An empty store.
+    /// An empty store that reports to nobody.
     pub fn new(limits: &CacheSettings, settings: FreshnessSettings, clock: Clock) -> Self {
+        Self::reporting_to(CacheMetrics::default(), limits, settings, clock)
+    }
+
+    /// An empty store that reports to `metrics` what it lets go.
+    pub fn reporting_to(
+        metrics: CacheMetrics,
+        limits: &CacheSettings,
+        settings: FreshnessSettings,
+        clock: Clock,
+    ) -> Self {
         let weigh = |key: &JobKey, entry: &Entry| {
             let bytes = key.as_str().len() + entry.knowledge.heap_size() + ENTRY_OVERHEAD;
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
-        let entries = Cache::builder().max_capacity(limits.capacity_bytes).weigher(weigh).expire_after(HardEnd).build();
+        let let_go = move |_, _, cause| match cause {
+            RemovalCause::Expired => metrics.evicted(Eviction::Expired),
+            RemovalCause::Size => metrics.evicted(Eviction::Capacity),
+            // What is replaced stays known, and nobody removes.
+            RemovalCause::Replaced | RemovalCause::Explicit => {}
+        };
+        let entries = Cache::builder()
+            .max_capacity(limits.capacity_bytes)
+            .weigher(weigh)
+            .expire_after(HardEnd)
+            .eviction_listener(let_go)
+            .build();
         Self { entries, settings: Arc::new(settings), clock }
     }
 
@@ -94,6 +121,12 @@ impl JobCache {
     pub fn settle(&self) -> u64 {
         self.entries.run_pending_tasks();
         self.entries.weighted_size()
+    }
+
+    /// How many entries there are, once the store has settled.
+    pub fn entry_count(&self) -> u64 {
+        self.entries.run_pending_tasks();
+        self.entries.entry_count()
     }
 
     /// Changes one key's knowledge atomically, or leaves it if `change` gives none.

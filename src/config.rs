@@ -67,6 +67,7 @@ impl ServeArguments {
         let grpc = GrpcSettings {
             max_call_duration: problems.duration("--max-call-duration", &self.server.max_call_duration),
             reflection: problems.switch("--reflection", &self.server.reflection),
+            log_hits: problems.count_or_none("--log-hits", &self.log.hits),
             ..GrpcSettings::default()
         };
         let server = self.server(&mut problems);
@@ -166,7 +167,8 @@ impl DemoArguments {
     pub fn validate(&self) -> Result<(std::net::SocketAddr, LogSettings), Problems> {
         let mut problems = Problems::default();
         let listen = problems.parsed("--listen", &self.listen, "ADDRESS:PORT, such as 127.0.0.1:50052");
-        let log = LogArguments { filter: self.log.clone(), format: "text".to_owned() }.read(&mut problems);
+        let log = LogArguments { filter: self.log.clone(), format: "text".to_owned(), hits: "1".to_owned() };
+        let log = log.read(&mut problems);
         listen.filter(|_| problems.is_empty()).map(|listen| (listen, log)).ok_or(problems)
     }
 }

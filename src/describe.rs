@@ -17,7 +17,7 @@ use crate::{
     clock::{Clock, Moment},
     freshness::{JobState, Usability},
     job::JobKey,
-    metrics::DecodingMetrics,
+    metrics::DescribeMetrics,
     upstream::{JobSource, UpstreamError, UpstreamErrorKind},
 };
 
@@ -27,7 +27,7 @@ mod limiter;
 mod throttle;
 
 pub use answer::{Answer, CacheStatus, DescribeError, Forwarded, Reply, StaleBecause};
-use flights::{Flights, Joined};
+use flights::{Flights, Joined, Purpose};
 pub use limiter::FetchLimits;
 
 /// Settings of the use case.
@@ -52,24 +52,37 @@ pub struct Describer {
     cache: JobCache,
     flights: Arc<Flights>,
     clock: Clock,
+    metrics: DescribeMetrics,
 }
 
 impl Describer {
-    /// A use case that asks `source`, remembers in `cache`, and reports what it decodes to `metrics`.
+    /// A use case that asks `source`, remembers in `cache`, and reports to `metrics`.
     pub fn new(
         source: Arc<dyn JobSource>,
         cache: JobCache,
         clock: Clock,
         settings: &DescribeSettings,
-        metrics: &DecodingMetrics,
+        metrics: &DescribeMetrics,
     ) -> Self {
         let flights = Arc::new(Flights::new(source, cache.clone(), clock.clone(), settings, metrics.clone()));
-        Self { cache, flights, clock }
+        Self { cache, flights, clock, metrics: metrics.clone() }
     }
 
     /// Describes a job to a caller who waits until `deadline`, or until `stop` resolves, and accepts an answer of at most
     /// `max_age`; `None` leaves that to policy, and values below the floor are raised to it.
     pub async fn describe(
+        &self,
+        key: &JobKey,
+        max_age: Option<Duration>,
+        deadline: Instant,
+        stop: impl Future<Output = ()>,
+    ) -> Reply {
+        let reply = self.answer(key, max_age, deadline, stop).await;
+        self.metrics.answered(reply.status.outcome(), reply.result.as_ref().ok().map(|answer| answer.age));
+        reply
+    }
+
+    async fn answer(
         &self,
         key: &JobKey,
         max_age: Option<Duration>,
@@ -117,7 +130,7 @@ impl Describer {
             LookUp::Fresh { reply, .. } | LookUp::Settled(reply) => Some(reply),
             LookUp::Ask(_) => None,
         };
-        let (mut flight, collapsed) = match self.flights.join_or_start(key, settled) {
+        let (mut flight, collapsed) = match self.flights.join_or_start(key, Purpose::Answer, settled) {
             Joined::Settled(reply) => return Ok(reply),
             Joined::Started(flight) => (flight, false),
             Joined::Already(flight) => (flight, true),
@@ -176,7 +189,7 @@ impl Describer {
             let now = self.clock.now();
             self.cache.get(key).is_some_and(|knowledge| self.refresh_probability(&knowledge, now) > 0.0)
         };
-        let _nobody_waits = self.flights.join_or_start(key, || (!is_due()).then_some(()));
+        let _nobody_waits = self.flights.join_or_start(key, Purpose::Refresh, || (!is_due()).then_some(()));
     }
 
     /// The answer that a fetch brought. Its age counts from the head of Glacier's response, and the body may have taken

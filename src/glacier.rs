@@ -55,6 +55,7 @@ use self::{
 use crate::{
     clock::{Clock, Moment},
     job::{Identity, JobKey, OWN_ACCOUNT},
+    metrics::{Attempt, UpstreamCode, UpstreamMetrics},
     upstream::{Described, Fetch, JobSource, UpstreamError, UpstreamErrorKind as Kind},
 };
 
@@ -128,6 +129,7 @@ pub struct GlacierClient {
     clock: Clock,
     bucket: Arc<Bucket>,
     offset: Arc<ClockOffset>,
+    metrics: UpstreamMetrics,
 }
 
 impl GlacierClient {
@@ -148,7 +150,16 @@ impl GlacierClient {
     ) -> Result<Self, GlacierSetupError> {
         let http = http_client(&settings, resolver).map_err(GlacierSetupError)?;
         let bucket = Arc::new(Bucket::new(settings.retry.tokens));
-        Ok(Self { http, settings, credentials, clock, bucket, offset: Arc::default() })
+        let metrics = UpstreamMetrics::default();
+        Ok(Self { http, settings, credentials, clock, bucket, offset: Arc::default(), metrics })
+    }
+
+    /// The same, reporting its requests and retry tokens to `metrics`.
+    #[must_use]
+    pub fn reporting_to(self, metrics: &UpstreamMetrics) -> Self {
+        let bucket = Arc::clone(&self.bucket);
+        metrics.read_tokens(move || bucket.tokens().into());
+        Self { metrics: metrics.clone(), ..self }
     }
 
     /// Attempts until one succeeds or no further one is worth it, and answers before `until`.
@@ -162,8 +173,9 @@ impl GlacierClient {
                 Ok(credentials) => credentials,
                 Err(error) => return Err(UpstreamError { sent, ..error }),
             };
+            let which = if progress.requests == 0 { Attempt::First } else { Attempt::Retry };
             progress.requests += 1;
-            let failure = match self.attempt(key, &credentials, offset, until).await {
+            let failure = match self.attempt(which, key, &credentials, offset, until).await {
                 Ok(described) => {
                     self.bucket.reward(&progress);
                     return Ok(described);
@@ -231,6 +243,7 @@ impl GlacierClient {
     /// One request, freshly signed, and its answer. Ends at `until`, or after the attempt's own time if that is sooner.
     async fn attempt(
         &self,
+        which: Attempt,
         key: &JobKey,
         credentials: &Credentials,
         offset: Offset,
@@ -244,9 +257,12 @@ impl GlacierClient {
         let allowed = left.min(self.settings.attempt_timeout);
         let request = self.signed_request(key, credentials, offset.apply(asked_at.wall))?;
         let exchange = self.exchange(request, key, asked_at);
-        timeout_at(asked_at.instant + allowed, exchange).await.unwrap_or_else(|_| {
+        let outcome = timeout_at(asked_at.instant + allowed, exchange).await.unwrap_or_else(|_| {
             Err(UpstreamError::new(Kind::Unavailable, true, format!("no answer within {allowed:?}")).into())
-        })
+        });
+        let code = outcome.as_ref().map_or_else(|failure| failure.error.kind.into(), |_| UpstreamCode::Ok);
+        self.metrics.requested(code, which, asked_at.instant.elapsed());
+        outcome
     }
 
     fn signed_request(

@@ -34,7 +34,7 @@
 //! | [`caller`] | who calls: address, and identity from a verified certificate |
 //! | [`lifecycle`] | the phases of the process, which `grpc`, `server` and `admin` act on |
 //! | [`clock`] | the one door to the wall clock |
-//! | [`telemetry`] | logs |
+//! | [`telemetry`] | logs, and the thread that writes them |
 //! | [`metrics`] | what is counted; other rooms report through its handles |
 //! | [`proto`] | generated messages; they are the data types and go anywhere |
 //! | `fuzzing` | the door for the fuzz targets; called by no other code |

@@ -6,6 +6,7 @@ use clap::Parser as _;
 use glacier_gateway::{
     commands,
     config::{self, Cli, Command, DescribeArguments, ServeArguments},
+    metrics::Metrics,
     proto::v1::DescribeJobRequest,
     telemetry,
 };
@@ -27,8 +28,9 @@ fn serve(arguments: &ServeArguments) -> ExitCode {
     if arguments.check_config {
         return ExitCode::SUCCESS;
     }
-    match telemetry::init(&settings.log) {
-        Ok(()) => block_on(commands::serve::run(settings.app)),
+    let metrics = Metrics::new();
+    match telemetry::init(&settings.log, metrics.logs()) {
+        Ok(log) => logged(log, commands::serve::run(settings.app, metrics)),
         Err(error) => commands::failed(&error),
     }
 }
@@ -39,8 +41,9 @@ fn demo(arguments: &config::DemoArguments) -> ExitCode {
         Ok(settings) => settings,
         Err(problems) => return commands::invalid(&problems),
     };
-    match telemetry::init(&log) {
-        Ok(()) => block_on(commands::demo::run(listen)),
+    let metrics = Metrics::new();
+    match telemetry::init(&log, metrics.logs()) {
+        Ok(log) => logged(log, commands::demo::run(listen, metrics)),
         Err(error) => commands::failed(&error),
     }
 }
@@ -57,6 +60,13 @@ fn describe(arguments: DescribeArguments) -> ExitCode {
     };
     let question = commands::describe::Question { request, target: arguments.target, timeout: *arguments.timeout };
     block_on(commands::describe::run(question))
+}
+
+/// Runs a command whose last words are to be in the log.
+fn logged(log: telemetry::Log, command: impl Future<Output = ExitCode>) -> ExitCode {
+    let code = block_on(command);
+    drop(log);
+    code
 }
 
 fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {

@@ -1,47 +1,117 @@
 //! What is counted, and how it is told: the one room that knows Prometheus.
 //!
-//! Rooms report through handles of their own ([`CredentialMetrics`], [`DecodingMetrics`]): methods that say what happened,
-//! in plain values. What becomes of that is decided here. A default handle belongs to no registry; it costs what a real
-//! one costs and is read by nobody. All series but those of the credentials exist from the start, so that the first
-//! event is a change.
+//! Rooms report through handles of their own ([`CallMetrics`], [`DescribeMetrics`] and so on): methods that say what happened,
+//! in plain values and in closed vocabularies ([`CacheOutcome`], [`CallCode`]), whose words the log uses, too. What becomes
+//! of that is decided here. A handle holds its counters, so reporting looks nothing up. A default handle belongs to no
+//! registry; it costs what a real one costs and is read by nobody. All series but those of the credentials exist from the
+//! start, so that the first event is a change.
 //!
 //! No label names an account, a vault or a job: callers choose those, and each would be a series for ever.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{encoding::text, metrics::info::Info, registry::Registry};
+
+mod answers;
+mod cache;
+mod calls;
+mod connections;
+mod credentials;
+mod exposition;
+mod histogram;
+mod logs;
+mod process;
+mod reading;
+mod series;
+mod upstream;
+
+use cache::CacheReadings;
+pub use {
+    answers::{CacheOutcome, DescribeMetrics},
+    cache::{CacheMetrics, Eviction},
+    calls::{CallCode, CallMetrics, Method},
+    connections::ConnectionMetrics,
+    credentials::CredentialMetrics,
+    exposition::Exposition,
+    logs::LogMetrics,
+    series::Present,
+    upstream::{Attempt, UpstreamCode, UpstreamMetrics},
 };
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, info::Info},
-    registry::{Registry, Unit},
-};
-
-/// What every name begins with.
+/// What our own names begin with.
 const PREFIX: &str = "glacier_gateway";
 
 /// All metrics of one gateway. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    calls: CallMetrics,
+    describe: DescribeMetrics,
+    cache: CacheMetrics,
+    cache_readings: CacheReadings,
+    upstream: UpstreamMetrics,
     credentials: CredentialMetrics,
-    decoding: DecodingMetrics,
+    connections: ConnectionMetrics,
+    logs: LogMetrics,
 }
 
 impl Metrics {
-    /// The media type of [`Metrics::encode`].
-    pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
     /// Metrics of a gateway at which nothing has happened yet.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix(PREFIX);
-        registry.register("build", "The gateway's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        let credentials = CredentialMetrics::in_registry(&mut registry);
-        let decoding = DecodingMetrics::in_registry(&mut registry);
-        Self { registry: Arc::new(registry), credentials, decoding }
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(process::Process));
+        let calls = CallMetrics::in_registry(&mut registry);
+        let ours = registry.sub_registry_with_prefix(PREFIX);
+        ours.register("build", "The gateway's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let describe = DescribeMetrics::in_registry(ours);
+        let (cache, cache_readings) = (CacheMetrics::in_registry(ours), CacheReadings::in_registry(ours));
+        let upstream = UpstreamMetrics::in_registry(ours);
+        let credentials = CredentialMetrics::in_registry(ours);
+        let connections = ConnectionMetrics::in_registry(ours);
+        let logs = LogMetrics::in_registry(ours);
+        Self {
+            registry: Arc::new(registry),
+            calls,
+            describe,
+            cache,
+            cache_readings,
+            upstream,
+            credentials,
+            connections,
+            logs,
+        }
+    }
+
+    /// Where calls are reported.
+    pub fn calls(&self) -> &CallMetrics {
+        &self.calls
+    }
+
+    /// Where answers and fetches are reported.
+    pub fn describe(&self) -> &DescribeMetrics {
+        &self.describe
+    }
+
+    /// Where evictions are reported.
+    pub fn cache(&self) -> &CacheMetrics {
+        &self.cache
+    }
+
+    /// How many entries there are, what they weigh and what they may weigh, in bytes, is read so.
+    pub fn read_cache(
+        &self,
+        entries: impl Fn() -> u64 + Send + Sync + 'static,
+        weight: impl Fn() -> u64 + Send + Sync + 'static,
+        capacity: u64,
+    ) {
+        self.cache_readings.entries.from(entries);
+        self.cache_readings.weight.from(weight);
+        self.cache_readings.capacity.from(move || capacity);
+    }
+
+    /// Where requests to Glacier are reported.
+    pub fn upstream(&self) -> &UpstreamMetrics {
+        &self.upstream
     }
 
     /// Where loads of credentials are reported.
@@ -49,16 +119,24 @@ impl Metrics {
         &self.credentials
     }
 
-    /// Where decoded descriptions are reported.
-    pub fn decoding(&self) -> &DecodingMetrics {
-        &self.decoding
+    /// Where connections are reported.
+    pub fn connections(&self) -> &ConnectionMetrics {
+        &self.connections
     }
 
-    /// Everything, in the text format of `OpenMetrics`.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
+    /// Where the log reports what it could not write, and panics.
+    pub fn logs(&self) -> &LogMetrics {
+        &self.logs
+    }
+
+    /// Everything, as text.
+    pub fn encode(&self, exposition: Exposition) -> Result<String, fmt::Error> {
         let mut told = String::new();
         text::encode(&mut told, &self.registry)?;
-        Ok(told)
+        match exposition {
+            Exposition::OpenMetrics => Ok(told),
+            Exposition::Classic => exposition::classic(&told),
+        }
     }
 }
 
@@ -68,122 +146,14 @@ impl Default for Metrics {
     }
 }
 
-/// Whose credentials serve, until when, and how loads of them end.
-#[derive(Debug, Clone, Default)]
-pub struct CredentialMetrics {
-    serving: Serving,
-    loaded: Counter,
-    kept_old: Counter,
-    failed: Counter,
-}
-
-impl CredentialMetrics {
-    fn in_registry(registry: &mut Registry) -> Self {
-        let loads = Family::<[(&str, &str); 1], Counter>::default();
-        let ended = |result| loads.get_or_create_owned(&[("result", result)]);
-        let metrics = Self {
-            serving: Serving::default(),
-            loaded: ended("loaded"),
-            kept_old: ended("kept_old"),
-            failed: ended("failed"),
-        };
-        registry.register(
-            "credentials_loads",
-            "Loads of AWS credentials: loaded, failed, or kept_old where the old ones last longer than the loaded ones",
-            loads,
-        );
-        registry.register_collector(Box::new(metrics.serving.clone()));
-        metrics
-    }
-
-    /// These serve now, without a load of which we know.
-    pub fn serving(&self, provider: &'static str, expiry: Option<SystemTime>) {
-        self.serving.set(Credentials { provider, expiry });
-    }
-
-    /// A load gave these, and they serve now.
-    pub fn loaded(&self, provider: &'static str, expiry: Option<SystemTime>) {
-        self.serving(provider, expiry);
-        self.loaded.inc();
-    }
-
-    /// A load gave credentials that end sooner than those that serve, which stay.
-    pub fn kept_old(&self) {
-        self.kept_old.inc();
-    }
-
-    /// A load gave none; what serves, stays.
-    pub fn failed(&self) {
-        self.failed.inc();
-    }
-}
-
-/// What descriptions held that the schema does not.
-#[derive(Debug, Clone, Default)]
-pub struct DecodingMetrics {
-    unrecognized: Counter,
-}
-
-impl DecodingMetrics {
-    fn in_registry(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "unrecognized_values",
-            "Values in Glacier's job descriptions that the schema could not hold; they were passed on as text",
-            metrics.unrecognized.clone(),
-        );
-        metrics
-    }
-
-    /// A description held this many values that the schema could not.
-    pub fn unrecognized(&self, values: usize) {
-        self.unrecognized.inc_by(u64::try_from(values).unwrap_or(u64::MAX));
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Credentials {
-    provider: &'static str,
-    expiry: Option<SystemTime>,
-}
-
-/// The credentials that serve: a value of its own, so that no scrape sees two providers, or none between them.
-#[derive(Debug, Clone, Default)]
-struct Serving(Arc<Mutex<Option<Credentials>>>);
-
-impl Serving {
-    fn set(&self, credentials: Credentials) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(credentials);
-    }
-
-    fn get(&self) -> Option<Credentials> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Collector for Serving {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(Credentials { provider, expiry }) = self.get() else { return Ok(()) };
-        let labels = [("provider", provider)];
-        let help = "The provider whose AWS credentials serve.";
-        encoder.encode_descriptor("credentials", help, None, MetricType::Info)?.encode_info(&labels)?;
-        let Some(expiry) = expiry else { return Ok(()) };
-        let help = "When these credentials end; absent if they do not.";
-        let mut gauge =
-            encoder.encode_descriptor("credentials_expiry_timestamp", help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        let at = expiry.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        ConstGauge::new(at).encode(gauge.encode_family(&labels)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 
     fn series(metrics: &Metrics) -> Vec<String> {
-        let told = metrics.encode().unwrap_or_default();
+        let told = metrics.encode(Exposition::OpenMetrics).unwrap_or_default();
         assert!(told.ends_with("# EOF\n"), "{told}");
         told.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
     }
@@ -191,18 +161,20 @@ mod tests {
     #[test]
     fn what_has_not_happened_is_zero_and_credentials_are_absent() {
         let told = series(&Metrics::new());
+        assert!(!told.iter().any(|line| line.contains("provider=")), "{told:?}");
+        let is_of_the_process = |line: &str| line.starts_with("process_") || line.contains("build_info");
+        for line in told.iter().filter(|line| !is_of_the_process(line)) {
+            assert!(line.ends_with(" 0") || line.ends_with("_sum 0.0") || line.ends_with("} 0.0"), "{line}");
+        }
         let version = env!("CARGO_PKG_VERSION");
-        let mut expected = vec![
-            format!("glacier_gateway_build_info{{version=\"{version}\"}} 1"),
-            "glacier_gateway_credentials_loads_total{result=\"failed\"} 0".to_owned(),
-            "glacier_gateway_credentials_loads_total{result=\"kept_old\"} 0".to_owned(),
-            "glacier_gateway_credentials_loads_total{result=\"loaded\"} 0".to_owned(),
-            "glacier_gateway_unrecognized_values_total 0".to_owned(),
-        ];
-        let mut sorted = told;
-        sorted.sort();
-        expected.sort();
-        assert_eq!(sorted, expected);
+        assert!(told.contains(&format!("glacier_gateway_build_info{{version=\"{version}\"}} 1")), "{told:?}");
+        for code in CallCode::ALL {
+            let (name, code) = ("grpc_server_handled_total", code.name());
+            let method = "grpc_type=\"unary\",grpc_service=\"glacier.jobs.v1.JobService\",grpc_method=\"DescribeJob\"";
+            // The crate writes the labels of a series in the order in which they were given.
+            let line = format!("{name}{{{method},grpc_code=\"{code}\"}} 0");
+            assert!(told.contains(&line), "{line}");
+        }
     }
 
     #[test]

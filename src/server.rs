@@ -23,6 +23,7 @@ use tower::Service;
 use crate::{
     caller::Caller,
     lifecycle::{Lifecycle, Phase, PhaseWatch},
+    metrics::ConnectionMetrics,
 };
 
 mod connection;
@@ -96,6 +97,7 @@ pub async fn run<S: Serve>(
     serve: impl Fn(Caller) -> S,
     lifecycle: &Lifecycle,
     settings: &ServerSettings,
+    metrics: &ConnectionMetrics,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
     let connections = Connections {
@@ -104,6 +106,7 @@ pub async fn run<S: Serve>(
         places: Arc::new(Semaphore::new(settings.max_connections)),
         phase: lifecycle.watch(),
         settings: settings.connection.clone(),
+        metrics: metrics.clone(),
     };
     tokio::select! {
         never = connections.accept(&listener, &serve) => match never {},
@@ -124,6 +127,7 @@ struct Connections {
     places: Arc<Semaphore>,
     phase: PhaseWatch,
     settings: ConnectionSettings,
+    metrics: ConnectionMetrics,
 }
 
 impl Connections {
@@ -133,6 +137,7 @@ impl Connections {
             let (stream, peer) = listener::accept(listener).await;
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
                 refused += 1;
+                self.metrics.refused();
                 if last_warning.is_none_or(|at: Instant| at.elapsed() >= WARNING_PAUSE) {
                     last_warning = Some(Instant::now());
                     tracing::warn!(%peer, refused, "as many connections as allowed; more are closed");
@@ -141,9 +146,9 @@ impl Connections {
             };
             let connection =
                 connection::serve(stream, serve(Caller::anonymous(peer)), self.settings.clone(), self.phase.clone());
-            let close = self.close.clone();
+            let (close, counted) = (self.close.clone(), self.metrics.accepted());
             self.tracker.spawn(async move {
-                let _place = place;
+                let (_place, _counted) = (place, counted);
                 tokio::select! {
                     () = close.cancelled() => {}
                     ended = connection => if let Err(error) = ended {

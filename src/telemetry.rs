@@ -1,11 +1,21 @@
-//! Logs: structured events to stderr, as text or as JSON lines. Also turns panics into events.
+//! Logs: structured events to stderr, as text or as JSON lines, never at the cost of whoever logs ([`writer`]). Also turns
+//! panics into events.
 
-use std::{io, panic};
+use std::{io, panic, time::Duration};
 
 use tracing::{Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer as _, filter::ParseError, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
+
+use crate::metrics::LogMetrics;
+
+mod writer;
+
+use writer::Lines;
+
+/// How long the end of the process waits for the last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// How to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +47,9 @@ pub enum TelemetryError {
     /// The filter is malformed.
     #[error("the log filter is malformed: {0}")]
     Filter(#[from] ParseError),
+    /// The thread that writes cannot be started.
+    #[error("the thread that writes the log cannot be started: {0}")]
+    Thread(#[from] io::Error),
     /// Somebody else has set up logging in this process.
     #[error(transparent)]
     Taken(#[from] tracing_subscriber::util::TryInitError),
@@ -50,18 +63,32 @@ impl LogSettings {
     }
 }
 
-/// Starts logging for the whole process.
-pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
+/// The log of the process. Dropping it waits, not long, until the last lines are written; logging goes on.
+#[derive(Debug)]
+#[must_use = "without it the last lines may be lost"]
+pub struct Log(Lines);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // If they cannot be written there is nobody to tell.
+        let _written = self.0.flush(LAST_LINES);
+    }
+}
+
+/// Starts logging for the whole process. What cannot be written, and panics, are reported to `metrics`.
+pub fn init(settings: &LogSettings, metrics: &LogMetrics) -> Result<Log, TelemetryError> {
     let filter = EnvFilter::try_new(&settings.filter)?;
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = Lines::written_to(io::stderr(), metrics.clone())?;
+    let writer = lines.clone();
+    let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
     let layer = match settings.format {
         LogFormat::Text => layer.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
         LogFormat::Json => layer.json().with_span_list(false).boxed(),
     };
     let without_secrets = tracing_subscriber::filter::filter_fn(may_be_logged);
     tracing_subscriber::registry().with(layer.with_filter(filter).with_filter(without_secrets)).try_init()?;
-    log_panics();
-    Ok(())
+    log_panics(metrics.clone());
+    Ok(Log(lines))
 }
 
 /// Below "info", these write whole requests, canonical requests and credentials: no filter may switch that on.
@@ -72,10 +99,27 @@ fn may_be_logged(metadata: &Metadata<'_>) -> bool {
 }
 
 /// A panic is a bug; its place and words belong into the log like everything else.
-fn log_panics() {
-    panic::set_hook(Box::new(|panic| {
+fn log_panics(metrics: LogMetrics) {
+    panic::set_hook(Box::new(move |panic| {
+        metrics.panicked();
         let place = panic.location().map(ToString::to_string);
         let words = panic.payload_as_str().unwrap_or("(no message)");
         tracing::error!(place, words, "a bug: panicked");
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_counted() {
+        let (before, metrics) = (panic::take_hook(), LogMetrics::default());
+        log_panics(metrics.clone());
+        let caught = panic::catch_unwind(|| panic!("on purpose"));
+        panic::set_hook(before);
+        assert!(caught.is_err());
+        // Other tests may panic on purpose at the same time.
+        assert!(metrics.panics_so_far() >= 1);
+    }
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::{
     clock::Moment,
     job::{Identity, JobKey},
+    metrics::UpstreamCode,
     proto::v1::GlacierJobDescription,
 };
 
@@ -116,5 +117,29 @@ impl UpstreamError {
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.kind, self.detail)
+    }
+}
+
+impl From<UpstreamErrorKind> for UpstreamCode {
+    fn from(kind: UpstreamErrorKind) -> Self {
+        match kind {
+            UpstreamErrorKind::InvalidParameter => Self::InvalidParameter,
+            UpstreamErrorKind::JobNotFound => Self::JobNotFound,
+            UpstreamErrorKind::VaultNotFound => Self::VaultNotFound,
+            UpstreamErrorKind::AccessDenied => Self::AccessDenied,
+            UpstreamErrorKind::Throttled => Self::Throttled,
+            UpstreamErrorKind::Unavailable => Self::Unavailable,
+            UpstreamErrorKind::TlsFailed => Self::TlsFailed,
+            UpstreamErrorKind::CredentialsUnavailable => Self::CredentialsUnavailable,
+            UpstreamErrorKind::Overloaded => Self::Overloaded,
+            UpstreamErrorKind::CredentialsExpired => Self::CredentialsExpired,
+            UpstreamErrorKind::ClockSkewed => Self::ClockSkewed,
+            UpstreamErrorKind::CredentialsRejected => Self::CredentialsRejected,
+            UpstreamErrorKind::ClosedToAccount => Self::ClosedToAccount,
+            UpstreamErrorKind::Malformed => Self::Malformed,
+            UpstreamErrorKind::WrongJob => Self::WrongJob,
+            UpstreamErrorKind::Panicked => Self::Panicked,
+            UpstreamErrorKind::Unexpected => Self::Unexpected,
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    future::Future,
     io::{self, Write as _},
     net::SocketAddr,
     process::ExitCode,
@@ -26,6 +27,7 @@ use crate::{
         GrpcSettings,
         client::{Client, Described, Refusal},
     },
+    metrics::Metrics,
     proto::v1::{DescribeJobRequest, StatusCode},
     server::ServerSettings,
 };
@@ -46,8 +48,8 @@ const QUICK_FRESH: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the demo, then serves until a signal.
-pub async fn run(listen: SocketAddr) -> ExitCode {
-    match Demo::start(listen).await {
+pub async fn run(listen: SocketAddr, metrics: Metrics) -> ExitCode {
+    match Demo::start(listen, metrics).await {
         Ok(demo) => demo.show().await,
         Err(error) => failed(&error),
     }
@@ -60,36 +62,43 @@ struct Demo {
 }
 
 impl Demo {
-    async fn start(listen: SocketAddr) -> Result<Self, Box<dyn std::error::Error>> {
+    async fn start(listen: SocketAddr, metrics: Metrics) -> Result<Self, Box<dyn std::error::Error>> {
         let signals = Signals::listen()?;
         let settings = Settings::default();
         let credentials = fixed(settings.credentials.first().ok_or("the emulator knows no credentials")?);
         let emulator = Emulator::start(0, settings).await?;
         fill(&emulator);
         let endpoint = Endpoint::resolve(REGION, false, Some(&emulator.endpoint()))?;
-        let app = App::bind(settings_for(listen, endpoint), credentials, Clock::system()).await?;
+        let app = App::bind_reporting_to(metrics, settings_for(listen, endpoint), credentials, Clock::system()).await?;
         Ok(Self { emulator, app, signals })
     }
 
     /// Calls and prints while the gateway serves; then the gateway serves on.
     async fn show(self) -> ExitCode {
         let Self { emulator, app, signals } = self;
-        let address = app.address();
-        let shutdown = signals.first_then_exit_on_second();
-        let served = app.run(shutdown);
-        tokio::pin!(served);
-        let told = tokio::select! {
-            // Interrupted in the middle of the tour: nothing is wrong.
-            _drained = &mut served => return ExitCode::SUCCESS,
-            told = tour(address, &emulator) => told,
-        };
-        if let Err(error) = told {
-            return failed(&format!("the demo could not be printed: {error}"));
+        let (first, second) = signals.in_turn();
+        tokio::select! {
+            code = show_until(first, emulator, app) => code,
+            code = second => code,
         }
-        let _drained = served.await;
-        emulator.stop().await;
-        ExitCode::SUCCESS
     }
+}
+
+async fn show_until(shutdown: impl Future<Output = ()>, emulator: Emulator, app: App) -> ExitCode {
+    let address = app.address();
+    let served = app.run(shutdown);
+    tokio::pin!(served);
+    let told = tokio::select! {
+        // Interrupted in the middle of the tour: nothing is wrong.
+        _drained = &mut served => return ExitCode::SUCCESS,
+        told = tour(address, &emulator) => told,
+    };
+    if let Err(error) = told {
+        return failed(&format!("the demo could not be printed: {error}"));
+    }
+    let _drained = served.await;
+    emulator.stop().await;
+    ExitCode::SUCCESS
 }
 
 fn fixed(credentials: &EmulatedCredentials) -> CredentialsHolder {

@@ -1,34 +1,43 @@
 //! `serve`: the gateway itself.
 
-use std::process::ExitCode;
+use std::{future::Future, process::ExitCode};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 use super::failed;
 use crate::{
     app::{App, AppSettings},
     clock::Clock,
     glacier::CredentialsHolder,
+    metrics::Metrics,
 };
 
 /// Binds, logs the bound address, serves until a signal, drains. A second signal ends the process at once.
-pub async fn run(settings: AppSettings) -> ExitCode {
+pub async fn run(settings: AppSettings, metrics: Metrics) -> ExitCode {
     let signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return failed(&format!("cannot listen for signals: {error}")),
     };
     let endpoint = settings.glacier.endpoint.clone();
     let credentials = CredentialsHolder::default_chain(endpoint.region()).await;
-    let app = match App::bind(settings, credentials, Clock::system()).await {
+    let app = match App::bind_reporting_to(metrics, settings, credentials, Clock::system()).await {
         Ok(app) => app,
         Err(error) => return failed(&error),
     };
     let version = env!("CARGO_PKG_VERSION");
     let (address, admin_address) = (app.address(), app.admin_address().map(tracing::field::display));
     tracing::info!(%address, admin_address, %endpoint, region = endpoint.region(), version, "listening");
-    let drained = app.run(signals.first_then_exit_on_second()).await;
-    tracing::info!(?drained, "stopped");
-    ExitCode::SUCCESS
+    let (first, second) = signals.in_turn();
+    tokio::select! {
+        drained = app.run(first) => {
+            tracing::info!(?drained, "stopped");
+            ExitCode::SUCCESS
+        }
+        code = second => code,
+    }
 }
 
 /// SIGTERM and SIGINT.
@@ -42,14 +51,23 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Resolves at the first signal; from then on, the next one exits.
-    pub(super) async fn first_then_exit_on_second(mut self) {
-        self.next().await;
-        tokio::spawn(async move {
+    /// The first resolves at the first signal; the second at the one after, with the exit code for it. The second must
+    /// be polled for either to resolve.
+    pub(super) fn in_turn(mut self) -> (impl Future<Output = ()>, impl Future<Output = ExitCode>) {
+        let (tell, told) = oneshot::channel();
+        let first = async {
+            // The sender lives as long as the second future, and so as long as this one is polled.
+            let _told = told.await;
+        };
+        let second = async move {
+            self.next().await;
+            // Nobody listens if serving has ended already.
+            let _heard = tell.send(());
             let signal = self.next().await;
             tracing::warn!("a second signal: exiting at once");
-            std::process::exit(128 + signal.as_raw_value());
-        });
+            u8::try_from(128 + signal.as_raw_value()).map_or(ExitCode::FAILURE, ExitCode::from)
+        };
+        (first, second)
     }
 
     async fn next(&mut self) -> SignalKind {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     cache::End,
+    metrics::CacheOutcome,
     upstream::{UpstreamError, UpstreamErrorKind},
 };
 
@@ -72,8 +73,8 @@ impl Reply {
     }
 }
 
-/// How the cache came by an outcome: RFC 9211 in types. A closed vocabulary for the `cache-status` header, the logs and
-/// the tests.
+/// How the cache came by an outcome: RFC 9211 in types, for the `cache-status` header and the tests.
+/// [`CacheStatus::outcome`] has the word for it in logs and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheStatus {
     /// From memory, fresh.
@@ -124,7 +125,49 @@ pub enum StaleBecause {
 }
 
 impl CacheStatus {
+    /// The one word for it.
+    pub fn outcome(self) -> CacheOutcome {
+        match self {
+            Self::Hit { .. } => CacheOutcome::Hit,
+            Self::Forwarded { collapsed: true, .. } => CacheOutcome::Collapsed,
+            Self::Forwarded { reason, collapsed: false, .. } => match reason {
+                Forwarded::Miss => CacheOutcome::Miss,
+                Forwarded::Stale => CacheOutcome::Stale,
+                Forwarded::Request => CacheOutcome::Request,
+            },
+            Self::Stale { because, .. } => match because {
+                StaleBecause::Error => CacheOutcome::StaleIfError,
+                StaleBecause::Deadline => CacheOutcome::StaleAtDeadline,
+                StaleBecause::Draining => CacheOutcome::StaleWhileDraining,
+            },
+            Self::Cooldown => CacheOutcome::Cooldown,
+        }
+    }
+
     pub(super) fn unstored(reason: Forwarded, collapsed: bool) -> Self {
         Self::Forwarded { reason, collapsed, stored: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_to_an_outcome_has_its_word() {
+        let forwarded = |reason, collapsed| CacheStatus::Forwarded { reason, collapsed, stored: true };
+        let stale = |because| CacheStatus::Stale { since: Duration::ZERO, because };
+        let ways = [
+            CacheStatus::Hit { ttl: Duration::ZERO },
+            forwarded(Forwarded::Miss, false),
+            forwarded(Forwarded::Stale, false),
+            forwarded(Forwarded::Request, false),
+            forwarded(Forwarded::Request, true),
+            stale(StaleBecause::Error),
+            stale(StaleBecause::Deadline),
+            stale(StaleBecause::Draining),
+            CacheStatus::Cooldown,
+        ];
+        assert_eq!(ways.map(CacheStatus::outcome), CacheOutcome::ALL);
     }
 }

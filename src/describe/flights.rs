@@ -21,7 +21,7 @@ use crate::{
     cache::{Failure, Finding, JobCache, Knowledge, Observation, Rejected},
     clock::Clock,
     job::{Identity, JobKey},
-    metrics::DecodingMetrics,
+    metrics::DescribeMetrics,
     upstream::{Described, JobSource, UpstreamError, UpstreamErrorKind},
 };
 
@@ -36,12 +36,21 @@ pub(super) struct Flights {
     limiter: Limiter,
     throttle: AdaptiveThrottle,
     budget: Duration,
-    metrics: DecodingMetrics,
+    metrics: DescribeMetrics,
     under_way: Mutex<HashMap<JobKey, watch::Receiver<Option<Landed>>>>,
 }
 
 /// A waiter's end of a fetch.
 pub(super) struct Flight(watch::Receiver<Option<Landed>>);
+
+/// What a fetch is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Somebody waits for an answer.
+    Answer,
+    /// Nobody waits: what is known is to stay fresh.
+    Refresh,
+}
 
 /// What became of the wish to fetch.
 pub(super) enum Joined<S> {
@@ -66,9 +75,9 @@ impl Flights {
         cache: JobCache,
         clock: Clock,
         settings: &super::DescribeSettings,
-        metrics: DecodingMetrics,
+        metrics: DescribeMetrics,
     ) -> Self {
-        let limiter = Limiter::new(&settings.limits);
+        let limiter = Limiter::new(&settings.limits, metrics.clone());
         Self {
             source,
             cache,
@@ -88,7 +97,12 @@ impl Flights {
 
     /// Joins the fetch for `key`, or starts it, unless `settled` finds that there is no need: it is asked once nobody
     /// else can start or end a fetch.
-    pub(super) fn join_or_start<S>(self: &Arc<Self>, key: &JobKey, settled: impl FnOnce() -> Option<S>) -> Joined<S> {
+    pub(super) fn join_or_start<S>(
+        self: &Arc<Self>,
+        key: &JobKey,
+        purpose: Purpose,
+        settled: impl FnOnce() -> Option<S>,
+    ) -> Joined<S> {
         let mut under_way = self.lock();
         let vacant = match under_way.entry(key.clone()) {
             Entry::Occupied(flight) => return Joined::Already(Flight(flight.get().clone())),
@@ -102,6 +116,10 @@ impl Flights {
         let landing = Landing { flights: Arc::clone(self), key: key.clone() };
         tokio::spawn(async move {
             let landed = landing.flights.fetch(&landing.key).await;
+            match purpose {
+                Purpose::Answer => {}
+                Purpose::Refresh => landing.flights.metrics.refreshed(landed.is_ok()),
+            }
             // First off the list, then told: whoever hears of the end and asks again starts a new fetch. What was learnt
             // is in the cache already.
             drop(landing);
@@ -137,6 +155,7 @@ impl Flights {
     /// Asks Glacier, unless this replica has enough to do or the account has had enough.
     async fn ask(&self, key: &JobKey, until: Instant) -> Result<Described, UpstreamError> {
         if !self.throttle.admits(self.clock.now().instant, fastrand::f64()) {
+            self.metrics.throttled();
             let detail = "held back: glacier throttles this account";
             return Err(UpstreamError::new(UpstreamErrorKind::Throttled, false, detail));
         }

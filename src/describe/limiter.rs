@@ -7,6 +7,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::metrics::{DescribeMetrics, Present};
+
 /// Limits on fetches.
 #[derive(Debug, Clone)]
 pub struct FetchLimits {
@@ -37,23 +39,37 @@ pub(super) struct Limiter {
     in_flight: Semaphore,
     waiting: Semaphore,
     max_wait: Duration,
+    metrics: DescribeMetrics,
+}
+
+/// A place among the fetches in flight, until it is dropped.
+pub(super) struct Place<'a> {
+    _permit: SemaphorePermit<'a>,
+    _counted: Present,
 }
 
 impl Limiter {
-    pub(super) fn new(limits: &FetchLimits) -> Self {
+    pub(super) fn new(limits: &FetchLimits, metrics: DescribeMetrics) -> Self {
         Self {
             in_flight: Semaphore::new(limits.in_flight),
             waiting: Semaphore::new(limits.waiting),
             max_wait: limits.max_wait,
+            metrics,
         }
     }
 
-    /// A place among the fetches in flight, held until the permit is dropped.
-    pub(super) async fn enter(&self) -> Result<SemaphorePermit<'_>, Full> {
+    /// A place among the fetches in flight.
+    pub(super) async fn enter(&self) -> Result<Place<'_>, Full> {
+        let entered = self.permit().await.inspect_err(|_| self.metrics.shed());
+        entered.map(|permit| Place { _permit: permit, _counted: self.metrics.in_flight() })
+    }
+
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, Full> {
         if let Ok(place) = self.in_flight.try_acquire() {
             return Ok(place);
         }
         let _in_queue = self.waiting.try_acquire().map_err(|_| Full::Queue)?;
+        let _counted = self.metrics.waiting();
         // The outer error is the time running out; the inner one a closed semaphore, and ours never closes.
         timeout(self.max_wait, self.in_flight.acquire()).await.ok().and_then(Result::ok).ok_or(Full::Wait)
     }
@@ -64,14 +80,14 @@ mod tests {
     use super::*;
 
     fn limiter(in_flight: usize, waiting: usize) -> Limiter {
-        Limiter::new(&FetchLimits { in_flight, waiting, max_wait: Duration::from_secs(1) })
+        Limiter::new(&FetchLimits { in_flight, waiting, max_wait: Duration::from_secs(1) }, DescribeMetrics::default())
     }
 
     #[tokio::test(start_paused = true)]
     async fn beyond_the_queue_the_answer_is_immediate() {
         let limiter = limiter(1, 0);
         let _place = limiter.enter().await.unwrap();
-        assert_eq!(limiter.enter().await.unwrap_err(), Full::Queue);
+        assert_eq!(limiter.enter().await.err(), Some(Full::Queue));
     }
 
     #[tokio::test(start_paused = true)]
@@ -79,7 +95,7 @@ mod tests {
         let limiter = limiter(1, 1);
         let _place = limiter.enter().await.unwrap();
         let began = tokio::time::Instant::now();
-        assert_eq!(limiter.enter().await.unwrap_err(), Full::Wait);
+        assert_eq!(limiter.enter().await.err(), Some(Full::Wait));
         assert_eq!(began.elapsed().as_secs(), 1);
     }
 

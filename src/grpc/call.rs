@@ -1,4 +1,4 @@
-//! The envelope that every call shares: request id, deadline, panics, and one log event.
+//! The envelope that every call shares: request id, deadline, panics, and one report ([`event`]).
 //!
 //! It sees the HTTP side of a call, so it covers what never reaches a handler (unknown methods, wrong content types) and
 //! what never gets an answer (a caller who goes away).
@@ -20,27 +20,31 @@ use tonic::{Code, Status, body::Body};
 use tower::Service;
 
 use super::{
-    cache_status::CACHE_STATUS,
     job_service::SERVICE_NAME,
     status::{self, CallError},
     timeout,
 };
 use crate::job::InvalidField;
 
+mod event;
+
+pub(super) use event::{Note, Reporter};
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_MAX: usize = 64;
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
 const DETAILS: &str = "grpc-status-details-bin";
-/// Longest path that is logged; those of real methods have some forty characters.
-const LOGGED_METHOD: usize = 100;
 
-/// When a call came and how long its caller waits. Handlers find it in the request's extensions.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CallTime {
+/// What handlers find in the request's extensions: when the call came, how long its caller waits, and where to note how
+/// the answer came about.
+#[derive(Debug, Clone)]
+pub(super) struct CallContext {
     pub(super) received: Instant,
     /// The caller's `grpc-timeout`.
     pub(super) timeout: Option<Duration>,
+    /// For the call's report.
+    pub(super) note: Note,
 }
 
 /// A service inside the envelope.
@@ -48,12 +52,13 @@ pub(super) struct CallTime {
 pub struct Enveloped<S> {
     inner: S,
     caller: Arc<str>,
+    reporter: Arc<Reporter>,
 }
 
 impl<S> Enveloped<S> {
     /// Puts `inner` into the envelope; `caller` names the caller in the log.
-    pub(super) fn new(inner: S, caller: Arc<str>) -> Self {
-        Self { inner, caller }
+    pub(super) fn new(inner: S, caller: Arc<str>, reporter: Arc<Reporter>) -> Self {
+        Self { inner, caller, reporter }
     }
 }
 
@@ -74,18 +79,11 @@ where
         let received = Instant::now();
         let request_id = request_id(request.headers());
         let is_ours = is_method_of_ours(request.uri().path());
-        let event = CallEvent {
-            received,
-            method: request.uri().path().chars().take(LOGGED_METHOD).collect(),
-            is_ours,
-            request_id: request_id.clone(),
-            caller: Arc::clone(&self.caller),
-            outcome: None,
-        };
+        let event = self.reporter.started(&request, received, is_ours, request_id.clone(), &self.caller);
         let answer = match screen(&request) {
             Err(refused) => Answering::Refused(refused),
             Ok(timeout) => {
-                request.extensions_mut().insert(CallTime { received, timeout });
+                request.extensions_mut().insert(CallContext { received, timeout, note: event.note() });
                 // A handler may panic while it builds its future, too.
                 let called = std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
                 called.map_or_else(|_| Answering::Refused(Box::new(panicked())), Answering::Called)
@@ -101,8 +99,7 @@ where
             };
             response = with_details(response, is_ours);
             response.headers_mut().insert(REQUEST_ID, request_id);
-            event.finish(&response);
-            Ok(response)
+            Ok(event.finish(response))
         })
     }
 }
@@ -183,70 +180,4 @@ fn http_answer(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
-}
-
-/// Writes the call's one log event when it is dropped, so that a call whose caller went away has one as well.
-struct CallEvent {
-    received: Instant,
-    method: String,
-    is_ours: bool,
-    request_id: HeaderValue,
-    caller: Arc<str>,
-    outcome: Option<(&'static str, Option<HeaderValue>)>,
-}
-
-impl CallEvent {
-    fn finish(mut self, response: &Response<Body>) {
-        let headers = response.headers();
-        let code = match (response.status(), Status::from_header_map(headers)) {
-            (StatusCode::OK, None) => Code::Ok,
-            (StatusCode::OK, Some(status)) => status.code(),
-            // Not a gRPC call.
-            _ => Code::Unimplemented,
-        };
-        self.outcome = Some((code_name(code), headers.get(CACHE_STATUS).cloned()));
-    }
-}
-
-impl Drop for CallEvent {
-    fn drop(&mut self) {
-        let (code, cache) = self.outcome.take().unwrap_or((code_name(Code::Cancelled), None));
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let duration_ms = millis(self.received.elapsed());
-        let (method, caller) = (self.method.as_str(), &*self.caller);
-        let (request_id, cache) = (text(&self.request_id), cache.as_ref().map(text));
-        if self.is_ours {
-            tracing::info!(method, code, cache, duration_ms, request_id, caller, "call");
-        } else {
-            tracing::debug!(method, code, cache, duration_ms, request_id, caller, "call");
-        }
-    }
-}
-
-/// Milliseconds to three places: a log is no stopwatch.
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// Go's spelling, which dashboards query.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "Canceled",
-        Code::Unknown => "Unknown",
-        Code::InvalidArgument => "InvalidArgument",
-        Code::DeadlineExceeded => "DeadlineExceeded",
-        Code::NotFound => "NotFound",
-        Code::AlreadyExists => "AlreadyExists",
-        Code::PermissionDenied => "PermissionDenied",
-        Code::ResourceExhausted => "ResourceExhausted",
-        Code::FailedPrecondition => "FailedPrecondition",
-        Code::Aborted => "Aborted",
-        Code::OutOfRange => "OutOfRange",
-        Code::Unimplemented => "Unimplemented",
-        Code::Internal => "Internal",
-        Code::Unavailable => "Unavailable",
-        Code::DataLoss => "DataLoss",
-        Code::Unauthenticated => "Unauthenticated",
-    }
 }

@@ -19,7 +19,7 @@ use tower::{Service, service_fn};
 use super::{
     GrpcSettings,
     cache_status::{add_age, add_cache_status},
-    call::CallTime,
+    call::{CallContext, Note},
     codec::ReadyCodec,
     status::{self, CallError},
 };
@@ -60,14 +60,16 @@ impl JobService {
         B: HttpBody + Send + 'static,
         B::Error: Into<tonic::codegen::StdError> + Send + 'static,
     {
-        let Some(deadline) = self.deadline(request.extensions().get::<CallTime>()) else {
+        let context = request.extensions().get::<CallContext>();
+        let Some(deadline) = self.deadline(context) else {
             return status::of(CallError::NoTime).into_http();
         };
+        let note = context.map(|context| context.note.clone()).unwrap_or_default();
         let mut grpc = tonic::server::Grpc::new(ReadyCodec).max_decoding_message_size(self.max_request_bytes);
         let stop = self.phase.reached(Phase::LastAnswers);
         let method = service_fn(move |request: Request<DescribeJobRequest>| {
-            let service = self.clone();
-            async move { service.describe_job(request, deadline).await }
+            let (service, note) = (self.clone(), note.clone());
+            async move { service.describe_job(request, deadline, &note).await }
         });
         tokio::select! {
             // The use case knows more about a deadline that passes than we do here, so it goes first.
@@ -82,16 +84,19 @@ impl JobService {
         &self,
         request: Request<DescribeJobRequest>,
         deadline: Instant,
+        note: &Note,
     ) -> Result<Response<Bytes>, Status> {
         let (key, max_age) = validate(request.get_ref()).map_err(|fields| status::of(CallError::Invalid(fields)))?;
         let stop = self.phase.reached(Phase::LastAnswers);
         let reply = self.describer.describe(&key, max_age, deadline, stop).await;
+        note.set(reply.status.outcome());
         respond(&key, reply)
     }
 
     /// The earlier of the caller's deadline and our own limit; `None` if the caller leaves no time at all.
-    fn deadline(&self, time: Option<&CallTime>) -> Option<Instant> {
-        let (received, timeout) = time.map_or_else(|| (Instant::now(), None), |time| (time.received, time.timeout));
+    fn deadline(&self, context: Option<&CallContext>) -> Option<Instant> {
+        let (received, timeout) =
+            context.map_or_else(|| (Instant::now(), None), |context| (context.received, context.timeout));
         match timeout {
             Some(Duration::ZERO) => None,
             timeout => Some(received + timeout.map_or(self.max_call_duration, |t| t.min(self.max_call_duration))),

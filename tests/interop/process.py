@@ -21,13 +21,14 @@ STOP_SECONDS = 30
 
 
 class LoggedProcess:
-    """A running program; `address` is where it listens, once it has said so."""
+    """A running program; `address` is where it listens, once it has said so, and `admin_address` where operators ask."""
 
     running: ClassVar[list["LoggedProcess"]] = []
 
     def __init__(self, name, argv, env):
         self.name = name
         self.address = None
+        self.admin_address = None
         self.lines = []
         self._changed = threading.Condition()
         self._open_streams = 2
@@ -99,13 +100,15 @@ def running(name, argv, env, stop_signal=signal.SIGTERM):
 
 
 @contextlib.contextmanager
-def running_gateway(endpoint, *flags, token=None, lame_duck="0s"):
+def running_gateway(endpoint, *flags, token=None, lame_duck="0s", admin_listen="off"):
     """`glacier-gateway serve` before the Glacier at `endpoint`, on a port of its own."""
-    argv = [GATEWAY, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--region", REGION]
+    argv = [GATEWAY, "serve", "--listen", "127.0.0.1:0", "--admin-listen", admin_listen, "--region", REGION]
     argv += ["--endpoint-url", endpoint]
     argv += ["--log-format", "json", "--lame-duck", lame_duck, "--drain", "5s", *flags]
     with empty_home() as home, running("gateway", argv, aws_environment(home, token)) as process:
-        process.address = process.wait_for(listening_address, START_SECONDS)
+        listening = process.wait_for(listening_event, START_SECONDS)
+        process.address, process.admin_address = listening["address"], listening.get("admin_address")
+        process.wait_for(lambda line: '"message":"ready"' in line, START_SECONDS)
         yield process
 
 
@@ -142,10 +145,10 @@ def aws_environment(home, token=None):
     return env
 
 
-def listening_address(line):
-    """The address in the log line by which the gateway says that it is ready, None for every other line."""
+def listening_event(line):
+    """The fields of the log line by which the gateway says where it listens, None for every other line."""
     try:
         fields = json.loads(line)["fields"]
-        return fields["address"] if fields["message"] == "listening" else None
+        return fields if fields["message"] == "listening" else None
     except (ValueError, KeyError, TypeError):
         return None

@@ -130,7 +130,8 @@ async fn values_that_the_schema_cannot_hold_are_counted() {
     gateway.ask(&odd).await.unwrap();
     let told = counted(2).await;
     for name in [VAULT, &known, &odd, "Instant", "Ponder", "123456789012"] {
-        assert!(!told.body.contains(name), "callers and Glacier choose no series: {name} in {told:?}");
+        let label = format!("\"{name}\"");
+        assert!(!told.body.contains(&label), "callers and Glacier choose no series: {name} in {told:?}");
     }
     gateway.ask(&odd).await.unwrap();
     counted(2).await;
@@ -141,8 +142,8 @@ async fn each_page_says_what_it_is_and_there_are_no_others() {
     let (_gateway, admin) = start().await;
     let metrics = Page::get(admin, "/metrics?name=up").await;
     assert_eq!(metrics.status, 200);
-    assert!(metrics.head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{metrics:?}");
-    assert!(metrics.body.ends_with("# EOF\n"), "{metrics:?}");
+    assert!(metrics.head.contains("content-type: text/plain; version=0.0.4"), "{metrics:?}");
+    assert!(metrics.has("# TYPE glacier_gateway_unrecognized_values_total counter"), "{metrics:?}");
     let version = env!("CARGO_PKG_VERSION");
     assert!(metrics.has(&format!("glacier_gateway_build_info{{version=\"{version}\"}} 1")), "{metrics:?}");
     let index = Page::get(admin, "/").await;
@@ -156,6 +157,17 @@ async fn each_page_says_what_it_is_and_there_are_no_others() {
     }
     let post = Page::ask(admin, "POST", "/metrics").await;
     assert!(post.status == 405 && post.head.contains("allow: get, head"), "{post:?}");
+}
+
+#[tokio::test]
+async fn a_scraper_that_asks_for_open_metrics_gets_them() {
+    let (_gateway, admin) = start().await;
+    // What Prometheus sends.
+    let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let metrics = Page::get_as(admin, "/metrics", accept).await;
+    assert!(metrics.head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{metrics:?}");
+    assert!(metrics.has("# TYPE glacier_gateway_unrecognized_values counter"), "{metrics:?}");
+    assert!(metrics.body.ends_with("# EOF\n"), "{metrics:?}");
 }
 
 #[tokio::test]

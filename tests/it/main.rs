@@ -14,6 +14,7 @@ mod errors;
 mod house;
 mod identity;
 mod members;
+mod metrics;
 mod network;
 mod providers;
 mod roundtrip;

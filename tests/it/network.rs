@@ -11,7 +11,7 @@ use glacier_gateway::{
     emulator::{EmulatedCredentials, EmulatedJob, Emulator, Fault, Settings, Tier},
     freshness::FreshnessSettings,
     glacier::{CredentialsHolder, Endpoint, GlacierClient, GlacierSettings},
-    metrics::DecodingMetrics,
+    metrics::DescribeMetrics,
     proto::{self, v1::DescribeJobResponse},
 };
 use tokio::{net::TcpListener, time::Instant};
@@ -232,7 +232,7 @@ async fn ask_beside_unresolved_names() {
         bench.cache.clone(),
         bench.clock.clone(),
         &settings,
-        &DecodingMetrics::default(),
+        &DescribeMetrics::default(),
     );
 
     // As many as may be on their way at once, and as many again waiting.

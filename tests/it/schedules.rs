@@ -19,7 +19,7 @@ use glacier_gateway::{
     describe::{DescribeError, DescribeSettings, Describer, Reply},
     freshness::FreshnessSettings,
     job::{Identity, JobKey},
-    metrics::DecodingMetrics,
+    metrics::DescribeMetrics,
     proto::v1::{DescribeJobResponse, Tier},
     upstream::{Described, Fetch, JobSource, UpstreamErrorKind},
 };
@@ -309,7 +309,7 @@ async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
         cache,
         clock.clone(),
         &settings,
-        &DecodingMetrics::default(),
+        &DescribeMetrics::default(),
     );
     // In the order in which the answers were given.
     let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();

@@ -9,7 +9,7 @@ use aws_credential_types::provider::future;
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::metrics::Metrics;
+use crate::metrics::{Exposition, Metrics};
 
 /// What the scripted provider does on one load.
 #[derive(Debug, Clone)]
@@ -329,7 +329,7 @@ async fn each_load_is_reported_by_how_it_ended_and_the_expiry_is_that_of_what_se
 
     let expected = [("0", "0", "0", 400), ("0", "1", "0", 400), ("0", "1", "1", 400), ("1", "1", "1", 9_000)];
     for (loaded, kept_old, failed, expiry) in expected {
-        let told = metrics.encode().unwrap();
+        let told = metrics.encode(Exposition::Classic).unwrap();
         let has = |series: &str, value: &str| {
             let line = format!("glacier_gateway_credentials_{series} {value}");
             assert!(told.lines().any(|l| l == line), "{line} is missing in {told}");

@@ -15,7 +15,7 @@ use glacier_gateway::{
     describe::{DescribeSettings, Describer, Reply},
     freshness::FreshnessSettings,
     job::{Identity, JobKey},
-    metrics::DecodingMetrics,
+    metrics::DescribeMetrics,
     proto::v1::{DescribeJobResponse, GlacierJobDescription, StatusCode, Tier},
     upstream::{Described, Fetch, JobSource, UpstreamError, UpstreamErrorKind},
 };
@@ -99,7 +99,7 @@ impl Bench {
     fn over(source: Arc<dyn JobSource>, clock: Clock, calls: Arc<AtomicUsize>, settings: &DescribeSettings) -> Self {
         let freshness = FreshnessSettings { jitter: 0.0, ..FreshnessSettings::default() };
         let cache = JobCache::new(&CacheSettings::default(), freshness, clock.clone());
-        let describer = Describer::new(source, cache.clone(), clock.clone(), settings, &DecodingMetrics::default());
+        let describer = Describer::new(source, cache.clone(), clock.clone(), settings, &DescribeMetrics::default());
         Self { describer, cache, clock, calls }
     }
 

@@ -22,15 +22,26 @@ impl Page {
         Self::ask(address, "GET", path).await
     }
 
+    /// The page in a form that the client accepts.
+    pub(crate) async fn get_as(address: impl ToSocketAddrs, path: &str, accept: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: admin\r\naccept: {accept}\r\n\r\n");
+        Self::exchange(stream, &head).await.expect("an answer")
+    }
+
     pub(crate) async fn ask(address: impl ToSocketAddrs, method: &str, path: &str) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         Self::ask_on(stream, method, path).await.expect("an answer")
     }
 
     /// `None` if the connection ends without an answer.
-    pub(crate) async fn ask_on(mut stream: TcpStream, method: &str, path: &str) -> Option<Self> {
+    pub(crate) async fn ask_on(stream: TcpStream, method: &str, path: &str) -> Option<Self> {
+        Self::exchange(stream, &format!("{method} {path} HTTP/1.1\r\nhost: admin\r\n\r\n")).await
+    }
+
+    async fn exchange(mut stream: TcpStream, head: &str) -> Option<Self> {
         let exchange = async {
-            stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: admin\r\n\r\n").as_bytes()).await.ok()?;
+            stream.write_all(head.as_bytes()).await.ok()?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.ok()?;
             let (head, body) = answer.split_once("\r\n\r\n")?;

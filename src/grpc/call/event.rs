@@ -1,0 +1,270 @@
+//! One report per call: counted always, logged unless it is one of many successful hits.
+//!
+//! The report is made when a [`CallEvent`] is dropped, so that a call whose caller went away has one as well. Nothing is
+//! formatted, and no text allocated, before it is clear that the event is logged.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, uri::PathAndQuery};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::Instant;
+use tonic::{Code, Status, body::Body};
+
+use crate::metrics::{CacheOutcome, CallCode, CallMetrics, Method};
+
+const GRPC_STATUS: &str = "grpc-status";
+/// Longest path that is logged; those of real methods have some forty characters.
+const LOGGED_METHOD: usize = 100;
+
+/// Where calls are reported. One per gateway.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    metrics: CallMetrics,
+    /// Of this many successful hits one is logged; 0 means none.
+    log_hits: u32,
+    hits: AtomicU64,
+}
+
+/// How the cache came by a call's outcome, for the call's report. Cheap to clone; clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Note(Arc<OnceLock<CacheOutcome>>);
+
+impl Note {
+    /// Notes the outcome; the first one counts.
+    pub(crate) fn set(&self, outcome: CacheOutcome) {
+        let _kept_first = self.0.set(outcome);
+    }
+}
+
+impl Reporter {
+    pub(crate) fn new(metrics: CallMetrics, log_hits: u32) -> Self {
+        Self { metrics, log_hits, hits: AtomicU64::new(0) }
+    }
+
+    /// A call has come.
+    pub(super) fn started<B>(
+        self: &Arc<Self>,
+        request: &Request<B>,
+        received: Instant,
+        is_ours: bool,
+        request_id: HeaderValue,
+        caller: &Arc<str>,
+    ) -> CallEvent {
+        let method = Method::of_path(request.uri().path());
+        self.metrics.started(method);
+        let unknown_path = match method {
+            Method::Unknown => request.uri().path_and_query().cloned(),
+            Method::DescribeJob
+            | Method::HealthCheck
+            | Method::HealthWatch
+            | Method::Reflection
+            | Method::ReflectionAlpha => None,
+        };
+        CallEvent {
+            reporter: Arc::clone(self),
+            received,
+            method,
+            unknown_path,
+            is_ours,
+            request_id,
+            caller: Arc::clone(caller),
+            note: Note::default(),
+            code: None,
+        }
+    }
+
+    /// Of how many such calls this one is logged; `None` if it is not.
+    fn logged_one_in(&self, code: CallCode, outcome: Option<CacheOutcome>) -> Option<u32> {
+        if code != CallCode::Ok || outcome != Some(CacheOutcome::Hit) {
+            return Some(1);
+        }
+        match self.log_hits {
+            0 => None,
+            1 => Some(1),
+            // The first is logged, so that trying the gateway out shows how a call looks.
+            many => self.hits.fetch_add(1, Ordering::Relaxed).is_multiple_of(many.into()).then_some(many),
+        }
+    }
+}
+
+/// A call until it is reported.
+#[derive(Debug)]
+pub(super) struct CallEvent {
+    reporter: Arc<Reporter>,
+    received: Instant,
+    method: Method,
+    /// If the method is unknown.
+    unknown_path: Option<PathAndQuery>,
+    is_ours: bool,
+    request_id: HeaderValue,
+    caller: Arc<str>,
+    note: Note,
+    /// None, as long as its caller may go away without an answer.
+    code: Option<CallCode>,
+}
+
+impl CallEvent {
+    pub(super) fn note(&self) -> Note {
+        self.note.clone()
+    }
+
+    /// Reports the call as answered with this; a stream not before it ends.
+    pub(super) fn finish(mut self, response: Response<Body>) -> Response<Body> {
+        let code = match (response.status(), code_in(response.headers())) {
+            (StatusCode::OK, code) => code,
+            // Not a gRPC call.
+            _ => Some(CallCode::Unimplemented),
+        };
+        if code.is_none() && self.method.is_streaming() {
+            return response.map(|inner| Body::new(Reported { inner, event: Some(self) }));
+        }
+        self.code = Some(code.unwrap_or(CallCode::Ok));
+        response
+    }
+
+    fn log(&self, code: CallCode, outcome: Option<CacheOutcome>, one_in: u32) {
+        let duration_ms = millis(self.received);
+        // Told only where it is not 1.
+        let one_in = (one_in > 1).then_some(one_in);
+        let (code, cache) = (code.name(), outcome.map(CacheOutcome::name));
+        // Read by the macros only if somebody listens.
+        let (method, request_id) =
+            (tracing::field::display(Path(self)), tracing::field::display(Text(&self.request_id)));
+        let caller = &*self.caller;
+        if self.is_ours {
+            tracing::info!(method, code, cache, duration_ms, request_id, caller, one_in, "call");
+        } else {
+            tracing::debug!(method, code, cache, duration_ms, request_id, caller, "call");
+        }
+    }
+}
+
+impl Drop for CallEvent {
+    fn drop(&mut self) {
+        let code = self.code.unwrap_or(CallCode::Canceled);
+        self.reporter.metrics.handled(self.method, code, self.received.elapsed());
+        let outcome = self.note.0.get().copied();
+        if let Some(one_in) = self.reporter.logged_one_in(code, outcome) {
+            self.log(code, outcome, one_in);
+        }
+    }
+}
+
+struct Path<'a>(&'a CallEvent);
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.unknown_path {
+            // Visible ASCII: the URI's type sees to that.
+            Some(path) => path.path().chars().take(LOGGED_METHOD).try_for_each(|c| fmt::Write::write_char(f, c)),
+            None => f.write_str(self.0.method.name()),
+        }
+    }
+}
+
+struct Text<'a>(&'a HeaderValue);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_str().unwrap_or("?"))
+    }
+}
+
+/// The body of a stream, which ends its call: with its trailers, or by being dropped before them.
+struct Reported {
+    inner: Body,
+    event: Option<CallEvent>,
+}
+
+impl HttpBody for Reported {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let code = match &frame {
+            Some(Ok(frame)) => frame.trailers_ref().map(|trailers| code_in(trailers).unwrap_or(CallCode::Unknown)),
+            Some(Err(status)) => Some(call_code(status.code())),
+            None => Some(CallCode::Ok),
+        };
+        if let Some(code) = code
+            && let Some(mut event) = self.event.take()
+        {
+            event.code = Some(code);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The status that headers or trailers hold, if they hold one.
+fn code_in(headers: &HeaderMap) -> Option<CallCode> {
+    headers.get(GRPC_STATUS).map(|status| call_code(Code::from_bytes(status.as_bytes())))
+}
+
+/// Milliseconds to three places: a log is no stopwatch.
+fn millis(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn call_code(code: Code) -> CallCode {
+    match code {
+        Code::Ok => CallCode::Ok,
+        Code::Cancelled => CallCode::Canceled,
+        Code::Unknown => CallCode::Unknown,
+        Code::InvalidArgument => CallCode::InvalidArgument,
+        Code::DeadlineExceeded => CallCode::DeadlineExceeded,
+        Code::NotFound => CallCode::NotFound,
+        Code::AlreadyExists => CallCode::AlreadyExists,
+        Code::PermissionDenied => CallCode::PermissionDenied,
+        Code::ResourceExhausted => CallCode::ResourceExhausted,
+        Code::FailedPrecondition => CallCode::FailedPrecondition,
+        Code::Aborted => CallCode::Aborted,
+        Code::OutOfRange => CallCode::OutOfRange,
+        Code::Unimplemented => CallCode::Unimplemented,
+        Code::Internal => CallCode::Internal,
+        Code::Unavailable => CallCode::Unavailable,
+        Code::DataLoss => CallCode::DataLoss,
+        Code::Unauthenticated => CallCode::Unauthenticated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_successful_hits_one_in_so_many_is_logged_and_of_all_else_every_one() {
+        let logged = |log_hits, code, outcome| {
+            let reporter = Reporter::new(CallMetrics::default(), log_hits);
+            (0..10).map(|_| reporter.logged_one_in(code, outcome)).collect::<Vec<_>>()
+        };
+        let hit = Some(CacheOutcome::Hit);
+        let [all, none] = [vec![Some(1); 10], vec![None; 10]];
+        assert_eq!(logged(1, CallCode::Ok, hit), all);
+        assert_eq!(logged(0, CallCode::Ok, hit), none);
+        let sampled: Vec<_> = (0..10).map(|n| (n == 0 || n == 5).then_some(5)).collect();
+        assert_eq!(logged(5, CallCode::Ok, hit), sampled);
+        for outcome in CacheOutcome::ALL.iter().filter(|outcome| **outcome != CacheOutcome::Hit) {
+            assert_eq!(logged(0, CallCode::Ok, Some(*outcome)), all, "{outcome:?}");
+        }
+        assert_eq!(logged(0, CallCode::NotFound, hit), all, "an error, though from memory");
+        assert_eq!(logged(0, CallCode::Ok, None), all);
+    }
+}

@@ -1,0 +1,161 @@
+//! How answers come about: from memory or from fetches, how old they are, and what holds fetches up.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::{
+    histogram::{Histogram, Tick},
+    series::{Counters, Present, counter, gauge, vocabulary},
+};
+
+/// From an answer that has just come to one that will never change again: seconds, minutes, hours, two days.
+const AGE_BOUNDS: [u64; 14] = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 3600, 21_600, 86_400, 172_800];
+
+vocabulary! {
+    /// How the cache came by an outcome: the words of labels and logs. `cache-status` (RFC 9211) says the same to callers.
+    pub enum CacheOutcome {
+        /// From memory, fresh.
+        Hit = "hit",
+        /// Glacier was asked: nothing usable was known.
+        Miss = "miss",
+        /// Glacier was asked: what was known is no longer fresh.
+        Stale = "stale",
+        /// Glacier was asked: what was known is older than the caller's `max_age`.
+        Request = "request",
+        /// Somebody else's question to Glacier was joined.
+        Collapsed = "collapsed",
+        /// From memory, no longer fresh, because Glacier failed.
+        StaleIfError = "stale_if_error",
+        /// From memory, no longer fresh, because the caller's deadline came first.
+        StaleAtDeadline = "stale_at_deadline",
+        /// From memory, no longer fresh, because this replica ends.
+        StaleWhileDraining = "stale_while_draining",
+        /// An error that is only a moment old: too early to ask again.
+        Cooldown = "cooldown",
+    }
+}
+
+vocabulary! {
+    /// How a refresh ended that nobody waited for.
+    enum Refresh {
+        /// Something was learnt.
+        Succeeded = "succeeded",
+        /// Nothing was.
+        Failed = "failed",
+    }
+}
+
+/// What the use case does. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct DescribeMetrics {
+    outcomes: Counters<CacheOutcome>,
+    age: Histogram,
+    refreshes: Counters<Refresh>,
+    unrecognized: Counter,
+    in_flight: Gauge,
+    waiting: Gauge,
+    throttled: Counter,
+    shed: Counter,
+}
+
+impl DescribeMetrics {
+    pub(super) fn in_registry(registry: &mut Registry) -> Self {
+        let outcomes = Counters::in_registry(
+            registry,
+            "cache_requests",
+            "Questions about jobs that were answered, well or badly, by how the cache came by the outcome",
+            "outcome",
+        );
+        let age = new_age();
+        registry.register("answer_age_seconds", "How old descriptions were when they were given", age.clone());
+        let refreshes = Counters::in_registry(
+            registry,
+            "refreshes",
+            "Fetches for answers that were asked for often and about to expire, for which nobody waited, by how they ended",
+            "result",
+        );
+        Self {
+            outcomes,
+            age,
+            refreshes,
+            unrecognized: counter(
+                registry,
+                "unrecognized_values",
+                "Values in Glacier's job descriptions that the schema could not hold; they were passed on as text",
+            ),
+            in_flight: gauge(registry, "upstream_in_flight", "Fetches under way that may talk to Glacier"),
+            waiting: gauge(registry, "upstream_waiting", "Fetches that wait for a place among those in flight"),
+            throttled: counter(
+                registry,
+                "upstream_throttled",
+                "Fetches held back here because Glacier throttles the account",
+            ),
+            shed: counter(
+                registry,
+                "upstream_shed",
+                "Fetches refused because as many as allowed were in flight and waiting, or no place came free in time",
+            ),
+        }
+    }
+
+    /// Somebody got an outcome; `age` is that of a description.
+    pub fn answered(&self, outcome: CacheOutcome, age: Option<Duration>) {
+        self.outcomes.of(outcome).inc();
+        if let Some(age) = age {
+            self.age.observe(age);
+        }
+    }
+
+    /// A fetch that nobody waited for has ended.
+    pub fn refreshed(&self, succeeded: bool) {
+        self.refreshes.of(if succeeded { Refresh::Succeeded } else { Refresh::Failed }).inc();
+    }
+
+    /// A description held this many values that the schema could not.
+    pub fn unrecognized(&self, values: usize) {
+        self.unrecognized.inc_by(u64::try_from(values).unwrap_or(u64::MAX));
+    }
+
+    /// A fetch may talk to Glacier from now on.
+    pub fn in_flight(&self) -> Present {
+        Present::on(&self.in_flight)
+    }
+
+    /// A fetch waits for its place from now on.
+    pub fn waiting(&self) -> Present {
+        Present::on(&self.waiting)
+    }
+
+    /// A fetch was held back because Glacier throttles.
+    pub fn throttled(&self) {
+        self.throttled.inc();
+    }
+
+    /// A fetch found no place.
+    pub fn shed(&self) {
+        self.shed.inc();
+    }
+}
+
+fn new_age() -> Histogram {
+    Histogram::new(Tick::Millisecond, &AGE_BOUNDS.map(Duration::from_secs))
+}
+
+impl Default for DescribeMetrics {
+    fn default() -> Self {
+        Self {
+            outcomes: Counters::default(),
+            age: new_age(),
+            refreshes: Counters::default(),
+            unrecognized: Counter::default(),
+            in_flight: Gauge::default(),
+            waiting: Gauge::default(),
+            throttled: Counter::default(),
+            shed: Counter::default(),
+        }
+    }
+}
