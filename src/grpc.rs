@@ -81,6 +81,13 @@ impl Face {
         Ok(Self { routes: routes.prepare(), reporter })
     }
 
+    /// Nothing but the health service, for a port where probes that know no TLS ask.
+    pub fn health_only(phase: &PhaseWatch, settings: &GrpcSettings, metrics: &CallMetrics) -> Self {
+        let health = health::service(phase.clone()).max_decoding_message_size(settings.max_request_bytes);
+        let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits));
+        Self { routes: Routes::new(health).prepare(), reporter }
+    }
+
     /// The service for one connection.
     pub fn for_caller(&self, caller: &Caller) -> Enveloped<Routes> {
         let name: Arc<str> = match &caller.identity {

@@ -23,6 +23,7 @@ mod logs;
 mod process;
 mod reading;
 mod series;
+mod tls;
 mod upstream;
 
 use cache::CacheReadings;
@@ -35,6 +36,7 @@ pub use {
     exposition::Exposition,
     logs::LogMetrics,
     series::Present,
+    tls::{ReloadMetrics, TlsMetrics},
     upstream::{Attempt, UpstreamCode, UpstreamMetrics},
 };
 
@@ -53,6 +55,8 @@ pub struct Metrics {
     credentials: CredentialMetrics,
     connections: ConnectionMetrics,
     logs: LogMetrics,
+    tls: TlsMetrics,
+    reloads: tls::Reloads,
 }
 
 impl Metrics {
@@ -69,6 +73,7 @@ impl Metrics {
         let credentials = CredentialMetrics::in_registry(ours);
         let connections = ConnectionMetrics::in_registry(ours);
         let logs = LogMetrics::in_registry(ours);
+        let (tls, reloads) = (TlsMetrics::in_registry(ours), tls::Reloads::in_registry(ours));
         Self {
             registry: Arc::new(registry),
             calls,
@@ -79,6 +84,8 @@ impl Metrics {
             credentials,
             connections,
             logs,
+            tls,
+            reloads,
         }
     }
 
@@ -122,6 +129,21 @@ impl Metrics {
     /// Where connections are reported.
     pub fn connections(&self) -> &ConnectionMetrics {
         &self.connections
+    }
+
+    /// Where TLS with callers is reported.
+    pub fn tls(&self) -> &TlsMetrics {
+        &self.tls
+    }
+
+    /// Where reloads of certificates are reported.
+    pub fn tls_reloads(&self) -> &ReloadMetrics {
+        &self.reloads.tls
+    }
+
+    /// Where reloads of the policy are reported.
+    pub fn policy_reloads(&self) -> &ReloadMetrics {
+        &self.reloads.policy
     }
 
     /// Where the log reports what it could not write, and panics.

@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     glacier::CredentialsHolder,
     metrics::Metrics,
+    server::tls::TlsSettings,
 };
 
 /// Binds, logs the bound address, serves until a signal, drains. A second signal ends the process at once.
@@ -22,6 +23,11 @@ pub async fn run(settings: AppSettings, metrics: Metrics) -> ExitCode {
         Err(error) => return failed(&format!("cannot listen for signals: {error}")),
     };
     let endpoint = settings.glacier.endpoint.clone();
+    let tls = match &settings.tls {
+        None => "off",
+        Some(TlsSettings { client_ca: None, .. }) => "server",
+        Some(TlsSettings { client_ca: Some(_), .. }) => "mutual",
+    };
     let credentials = CredentialsHolder::default_chain(endpoint.region()).await;
     let app = match App::bind_reporting_to(metrics, settings, credentials, Clock::system()).await {
         Ok(app) => app,
@@ -29,7 +35,9 @@ pub async fn run(settings: AppSettings, metrics: Metrics) -> ExitCode {
     };
     let version = env!("CARGO_PKG_VERSION");
     let (address, admin_address) = (app.address(), app.admin_address().map(tracing::field::display));
-    tracing::info!(%address, admin_address, %endpoint, region = endpoint.region(), version, "listening");
+    let health_address = app.health_address().map(tracing::field::display);
+    let region = endpoint.region();
+    tracing::info!(%address, tls, admin_address, health_address, %endpoint, region, version, "listening");
     let (first, second) = signals.in_turn();
     tokio::select! {
         drained = app.run(first) => {

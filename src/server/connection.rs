@@ -8,7 +8,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep_until},
 };
 
@@ -16,6 +16,7 @@ use super::{
     Serve,
     executor::Prompt,
     preface::{self, PrefaceError},
+    tls::HandshakeError,
 };
 use crate::lifecycle::{Phase, PhaseWatch};
 
@@ -74,6 +75,8 @@ const AGE_SPREAD: f64 = 0.1;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
     #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error(transparent)]
     Preface(#[from] PrefaceError),
     #[error("{0}")]
     Http2(#[from] hyper::Error),
@@ -81,7 +84,7 @@ pub(super) enum ConnectionError {
 
 /// Serves one connection until it ends, or until it is old and its grace is over.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: impl Serve,
     settings: ConnectionSettings,
     phase: PhaseWatch,

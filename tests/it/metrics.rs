@@ -175,8 +175,10 @@ async fn joined_questions_are_counted_as_collapsed() {
             tokio::spawn(async move { client.describe_job(question(&job)).await })
         })
         .collect();
-    let scrape = until(&gateway, "20 calls started", |scrape| close(scrape.value(&started), 20.0)).await;
-    scrape.is("glacier_gateway_upstream_in_flight", 1);
+    let all_ask = |scrape: &Scrape| {
+        close(scrape.value(&started), 20.0) && close(scrape.value("glacier_gateway_upstream_in_flight"), 1.0)
+    };
+    let scrape = until(&gateway, "20 calls started, and one fetch", all_ask).await;
     scrape.handled(CallCode::Ok, 0);
     drop(hold);
     for asked in asking {
@@ -476,6 +478,7 @@ async fn a_log_that_nobody_reads_holds_up_no_call_and_what_it_loses_is_counted()
 fn the_operators_page_explains_every_metric_and_no_other() {
     let metrics = Metrics::new();
     metrics.credentials().loaded("environment", Some(UNIX_EPOCH));
+    metrics.tls().serving_until(UNIX_EPOCH);
     let told = metrics.encode(Exposition::Classic).unwrap();
     let families = told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let exposed: BTreeSet<_> = families.collect();
