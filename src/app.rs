@@ -1,6 +1,6 @@
 //! The composition root: bind, wire, run. The only file that names every layer.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,6 +15,7 @@ use crate::{
     grpc::{DescriptorError, Face, GrpcSettings},
     lifecycle::{Lifecycle, Phase},
     metrics::Metrics,
+    policy::{PolicyFileError, PolicySource},
     server::{self, Drained, ServerSettings},
 };
 
@@ -35,6 +36,8 @@ pub struct AppSettings {
     pub cache: CacheSettings,
     /// The gRPC face.
     pub grpc: GrpcSettings,
+    /// The file that says who may ask about what; everybody about everything without one.
+    pub policy: Option<PathBuf>,
     /// The accept loop.
     pub server: ServerSettings,
 }
@@ -63,6 +66,9 @@ pub enum StartError {
     /// The edge to Glacier cannot be built.
     #[error(transparent)]
     Glacier(#[from] GlacierSetupError),
+    /// There is no policy.
+    #[error("--policy: {0}")]
+    Policy(#[from] PolicyFileError),
     /// The gRPC face cannot be built.
     #[error(transparent)]
     Descriptors(#[from] DescriptorError),
@@ -117,7 +123,8 @@ impl App {
         let glacier = GlacierClient::new(settings.glacier, credentials.clone(), clock.clone())?;
         let cache = JobCache::new(&settings.cache, settings.freshness, clock.clone());
         let describer = Describer::new(Arc::new(glacier), cache, clock, &settings.describe, metrics.decoding());
-        let face = Face::new(describer, &lifecycle.watch(), &settings.grpc)?;
+        let policy = settings.policy.as_deref().map(PolicySource::load).transpose()?;
+        let face = Face::new(describer, policy, &lifecycle.watch(), &settings.grpc)?;
         Ok(Self { listener, address, admin, face, credentials, lifecycle, server: settings.server })
     }
 

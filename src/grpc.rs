@@ -3,11 +3,11 @@
 //! [`Face::for_caller`] gives the service for one connection: tonic's routes (our job service, health, reflection) inside
 //! the envelope that every call shares ([`call`]).
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tonic::service::Routes;
 
-use crate::{caller::Caller, describe::Describer, lifecycle::PhaseWatch, proto};
+use crate::{caller::Caller, describe::Describer, lifecycle::PhaseWatch, policy::PolicySource, proto};
 
 mod cache_status;
 mod call;
@@ -49,9 +49,15 @@ pub struct Face {
 }
 
 impl Face {
-    /// Wires the services.
-    pub fn new(describer: Describer, phase: &PhaseWatch, settings: &GrpcSettings) -> Result<Self, DescriptorError> {
-        let jobs = job_service::JobService::new(describer, phase.clone(), settings);
+    /// Wires the services. With a policy, the job service answers only who it allows; health and reflection say nothing
+    /// about jobs and are not subject to it.
+    pub fn new(
+        describer: Describer,
+        policy: Option<PolicySource>,
+        phase: &PhaseWatch,
+        settings: &GrpcSettings,
+    ) -> Result<Self, DescriptorError> {
+        let jobs = job_service::JobService::new(describer, policy, phase.clone(), settings);
         let mut routes = Routes::new(jobs)
             .add_service(health::service(phase.clone()).max_decoding_message_size(settings.max_request_bytes));
         if settings.reflection {
@@ -65,11 +71,7 @@ impl Face {
 
     /// The service for one connection.
     pub fn for_caller(&self, caller: &Caller) -> Enveloped<Routes> {
-        let name: Arc<str> = match &caller.identity {
-            Some(identity) => format!("{identity} {}", caller.address).into(),
-            None => caller.address.to_string().into(),
-        };
-        Enveloped::new(self.routes.clone(), name)
+        Enveloped::new(self.routes.clone(), caller)
     }
 }
 

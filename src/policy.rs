@@ -42,7 +42,7 @@ mod source;
 
 pub use file::{PolicyError, PolicyErrors};
 use pattern::{Accounts, NamePattern, VaultPattern};
-pub use source::PolicySource;
+pub use source::{PolicyFileError, PolicySource};
 
 /// Rules, compiled. Asking costs nanoseconds per rule and allocates nothing.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -63,6 +63,14 @@ impl Policy {
     /// Reads a policy file's text; reports everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PolicyErrors> {
         file::read(text).map(|rules| Self { rules })
+    }
+
+    /// The same of a file's content.
+    pub fn read(content: &[u8]) -> Result<Self, PolicyErrors> {
+        match std::str::from_utf8(content) {
+            Ok(text) => Self::parse(text),
+            Err(error) => Err(PolicyErrors::no_text(&content[..error.valid_up_to()])),
+        }
     }
 
     /// Whether this caller may ask about jobs of this vault. The account is `-` or 12 digits, as in

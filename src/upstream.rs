@@ -80,6 +80,8 @@ pub enum UpstreamErrorKind {
     CredentialsUnavailable,
     /// This replica has as many requests to Glacier under way and waiting as it allows itself; nothing was sent.
     Overloaded,
+    /// One caller has as many requests under way and waiting as it may have; nothing was sent.
+    OverShare,
     /// The session token has expired; fresh credentials may help.
     CredentialsExpired,
     /// The signature's date is too far from Glacier's clock.

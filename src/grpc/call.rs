@@ -25,7 +25,10 @@ use super::{
     status::{self, CallError},
     timeout,
 };
-use crate::job::InvalidField;
+use crate::{
+    caller::{Caller, CallerIdentity},
+    job::InvalidField,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_MAX: usize = 64;
@@ -35,12 +38,14 @@ const DETAILS: &str = "grpc-status-details-bin";
 /// Longest path that is logged; those of real methods have some forty characters.
 const LOGGED_METHOD: usize = 100;
 
-/// When a call came and how long its caller waits. Handlers find it in the request's extensions.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CallTime {
+/// When a call came, how long its caller waits, and who that is. Handlers find it in the request's extensions.
+#[derive(Debug, Clone)]
+pub(super) struct CallContext {
     pub(super) received: Instant,
     /// The caller's `grpc-timeout`.
     pub(super) timeout: Option<Duration>,
+    /// The caller's verified name.
+    pub(super) identity: Option<Arc<CallerIdentity>>,
 }
 
 /// A service inside the envelope.
@@ -48,12 +53,18 @@ pub(super) struct CallTime {
 pub struct Enveloped<S> {
     inner: S,
     caller: Arc<str>,
+    identity: Option<Arc<CallerIdentity>>,
 }
 
 impl<S> Enveloped<S> {
-    /// Puts `inner` into the envelope; `caller` names the caller in the log.
-    pub(super) fn new(inner: S, caller: Arc<str>) -> Self {
-        Self { inner, caller }
+    /// Puts `inner` into the envelope of this caller's calls.
+    pub(super) fn new(inner: S, caller: &Caller) -> Self {
+        // For the log.
+        let name = match &caller.identity {
+            Some(identity) => format!("{identity} {}", caller.address),
+            None => caller.address.to_string(),
+        };
+        Self { inner, caller: name.into(), identity: caller.identity.clone() }
     }
 }
 
@@ -85,7 +96,8 @@ where
         let answer = match screen(&request) {
             Err(refused) => Answering::Refused(refused),
             Ok(timeout) => {
-                request.extensions_mut().insert(CallTime { received, timeout });
+                let identity = self.identity.clone();
+                request.extensions_mut().insert(CallContext { received, timeout, identity });
                 // A handler may panic while it builds its future, too.
                 let called = std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
                 called.map_or_else(|_| Answering::Refused(Box::new(panicked())), Answering::Called)

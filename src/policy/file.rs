@@ -29,6 +29,12 @@ pub struct PolicyError {
 }
 
 impl PolicyErrors {
+    /// The file is no text after this beginning.
+    pub(super) fn no_text(beginning: &[u8]) -> Self {
+        let line = beginning.split(|byte| *byte == b'\n').count();
+        Self(vec![PolicyError { line, what: "not UTF-8".to_owned() }])
+    }
+
     /// The problems, from the file's first line to its last.
     pub fn iter(&self) -> impl Iterator<Item = &PolicyError> {
         self.0.iter()

@@ -287,7 +287,8 @@ async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
                     (describer.clone(), clock.clone(), Arc::clone(&heard), key(&names[n]));
                 callers.push(tokio::spawn(async move {
                     let start = Instant::now();
-                    let reply = describer.describe(&key, max_age, start + patience.min(MAX_CALL), pending()).await;
+                    let reply =
+                        describer.describe(&key, None, max_age, start + patience.min(MAX_CALL), pending()).await;
                     let (waited, at) = (start.elapsed(), clock.now().wall);
                     heard.lock().unwrap().push(Heard { key, max_age, patience, waited, at, reply });
                 }));
