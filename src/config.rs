@@ -7,6 +7,7 @@
 use crate::{
     app::AppSettings,
     cache::CacheSettings,
+    clock::Clock,
     describe::{DescribeSettings, FetchLimits},
     freshness::FreshnessSettings,
     glacier::{Endpoint, GlacierSettings, RetrySettings},
@@ -16,6 +17,7 @@ use crate::{
 };
 
 mod arguments;
+mod tls;
 mod values;
 
 #[cfg(feature = "emulator")]
@@ -61,6 +63,11 @@ impl ServeArguments {
             "off" => None,
             address => problems.parsed("--admin-listen", address, "ADDRESS:PORT, such as 0.0.0.0:9090, or off"),
         };
+        let health_listen = match self.health_listen.as_str() {
+            "off" => None,
+            address => problems.parsed("--health-listen", address, "ADDRESS:PORT, such as 0.0.0.0:50052, or off"),
+        };
+        let tls = self.tls.read(Clock::system().now().wall, &mut problems);
         let describe = self.describe(&mut problems);
         let freshness = self.freshness(&mut problems);
         let cache = CacheSettings { capacity_bytes: problems.bytes("--cache-capacity", &self.cache_capacity) };
@@ -72,7 +79,18 @@ impl ServeArguments {
         let server = self.server(&mut problems);
         match (glacier, listen) {
             (Some(glacier), Some(listen)) if problems.is_empty() => Ok(ServeSettings {
-                app: AppSettings { listen, admin_listen, glacier, describe, freshness, cache, grpc, server },
+                app: AppSettings {
+                    listen,
+                    admin_listen,
+                    health_listen,
+                    tls,
+                    glacier,
+                    describe,
+                    freshness,
+                    cache,
+                    grpc,
+                    server,
+                },
                 log,
             }),
             _ => Err(problems),
