@@ -1,6 +1,6 @@
 //! The composition root: bind, wire, run. The only file that names every layer.
 
-use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,8 +15,11 @@ use crate::{
     grpc::{DescriptorError, Face, GrpcSettings},
     lifecycle::{Lifecycle, Phase},
     metrics::Metrics,
-    policy::{PolicyFileError, PolicySource},
-    server::{self, Drained, ServerSettings},
+    policy::{PolicyLoadError, PolicySettings, PolicySource},
+    server::{
+        self, Drained, ServerSettings, Tls,
+        tls::{TlsError, TlsSettings},
+    },
 };
 
 /// The settings of every layer.
@@ -26,6 +29,10 @@ pub struct AppSettings {
     pub listen: SocketAddr,
     /// Where operators read metrics and probe, if anywhere.
     pub admin_listen: Option<SocketAddr>,
+    /// Where probes that know no TLS ask for health, if anywhere.
+    pub health_listen: Option<SocketAddr>,
+    /// TLS with callers; without it, plaintext.
+    pub tls: Option<TlsSettings>,
     /// The edge to Glacier.
     pub glacier: GlacierSettings,
     /// The use case.
@@ -37,7 +44,7 @@ pub struct AppSettings {
     /// The gRPC face.
     pub grpc: GrpcSettings,
     /// The file that says who may ask about what; everybody about everything without one.
-    pub policy: Option<PathBuf>,
+    pub policy: Option<PolicySettings>,
     /// The accept loop.
     pub server: ServerSettings,
 }
@@ -63,12 +70,23 @@ pub enum StartError {
         /// The system's reason.
         error: io::Error,
     },
+    /// The same of the address for health probes.
+    #[error("cannot listen on {address} for health probes: {error}; --health-listen chooses another address, or off")]
+    BindHealth {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The certificate, its key or the client authorities cannot be used.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
     /// The edge to Glacier cannot be built.
     #[error(transparent)]
     Glacier(#[from] GlacierSetupError),
     /// There is no policy.
     #[error("--policy: {0}")]
-    Policy(#[from] PolicyFileError),
+    Policy(#[from] PolicyLoadError),
     /// The gRPC face cannot be built.
     #[error(transparent)]
     Descriptors(#[from] DescriptorError),
@@ -79,7 +97,9 @@ pub enum StartError {
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
     admin: Option<AdminPort>,
+    health: Option<HealthPort>,
     face: Face,
     credentials: CredentialsHolder,
     lifecycle: Lifecycle,
@@ -102,6 +122,28 @@ impl AdminPort {
     }
 }
 
+#[derive(Debug)]
+struct HealthPort {
+    listener: TcpListener,
+    address: SocketAddr,
+    face: Face,
+    server: ServerSettings,
+}
+
+impl HealthPort {
+    async fn bind(address: SocketAddr, face: Face, settings: &ServerSettings) -> Result<Self, StartError> {
+        let bind_error = |error| StartError::BindHealth { address, error };
+        let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+        let max_connections = settings.max_connections.min(MAX_PROBES);
+        Ok(Self { listener, address, face, server: ServerSettings { max_connections, ..settings.clone() } })
+    }
+}
+
+/// Most connections at once to the port for health probes. A kubelet and some balancers need a few, and descriptors are
+/// wanted elsewhere.
+const MAX_PROBES: usize = 128;
+
 /// How long to wait before credentials are asked for again while none could be had at the start.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(2);
 
@@ -119,13 +161,31 @@ impl App {
             }
             None => None,
         };
+        let health = match settings.health_listen {
+            Some(address) => {
+                let face = Face::health_only(&lifecycle.watch(), &settings.grpc);
+                Some(HealthPort::bind(address, face, &settings.server).await?)
+            }
+            None => None,
+        };
+        let tls = match &settings.tls {
+            Some(tls) => {
+                let (metrics, reloads) = (metrics.tls().clone(), metrics.tls_reloads().clone());
+                Some(Tls::load(tls, clock.clone(), metrics, reloads).await?)
+            }
+            None => None,
+        };
         credentials.report_to(metrics.credentials());
         let glacier = GlacierClient::new(settings.glacier, credentials.clone(), clock.clone())?;
         let cache = JobCache::new(&settings.cache, settings.freshness, clock.clone());
         let describer = Describer::new(Arc::new(glacier), cache, clock, &settings.describe, metrics.decoding());
-        let policy = settings.policy.as_deref().map(PolicySource::load).transpose()?;
+        let policy = match settings.policy {
+            Some(policy) => Some(PolicySource::follow(policy, metrics.policy_reloads().clone()).await?),
+            None => None,
+        };
         let face = Face::new(describer, policy, &lifecycle.watch(), &settings.grpc)?;
-        Ok(Self { listener, address, admin, face, credentials, lifecycle, server: settings.server })
+        let server = settings.server;
+        Ok(Self { listener, address, tls, admin, health, face, credentials, lifecycle, server })
     }
 
     /// The address that is listened on, with the port that a `:0` became.
@@ -138,14 +198,26 @@ impl App {
         self.admin.as_ref().map(|admin| admin.address)
     }
 
+    /// The same for health probes, if they have a port of their own.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health.as_ref().map(|health| health.address)
+    }
+
     /// Serves until `shutdown` resolves, then drains.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Self { listener, address: _, admin, face, credentials, lifecycle, server } = self;
-        // In a task of its own, so that it cannot hold up calls; it answers to the end, and ends here.
+        let Self { listener, address: _, tls, admin, health, face, credentials, lifecycle, server } = self;
+        // In tasks of their own, so that they cannot hold up calls; they answer to the end, and end here.
         let _admin = admin
             .map(|AdminPort { listener, address: _, pages }| tokio::spawn(admin::run(listener, pages)))
             .map(AbortOnDropHandle::new);
-        let serve = server::run(listener, |caller| face.for_caller(&caller), &lifecycle, &server, shutdown);
+        let _health = health
+            .map(|HealthPort { listener, address: _, face, server }| {
+                tokio::spawn(async move {
+                    server::run_until_dropped(listener, move |caller| face.for_caller(&caller), &server).await
+                })
+            })
+            .map(AbortOnDropHandle::new);
+        let serve = server::run(listener, tls, move |caller| face.for_caller(&caller), &lifecycle, &server, shutdown);
         tokio::pin!(serve);
         tokio::select! {
             drained = &mut serve => return drained,

@@ -4,21 +4,24 @@
 //! texts become the layers' settings. Every problem is found before any is reported. This is the only place that reads
 //! the environment, apart from the AWS credential chain.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::{
     app::AppSettings,
     cache::CacheSettings,
+    clock::Clock,
     describe::{DescribeSettings, FetchLimits},
     freshness::FreshnessSettings,
     glacier::{Endpoint, GlacierSettings, RetrySettings},
     grpc::GrpcSettings,
-    policy::{Policy, PolicyErrors},
+    policy::{Policy, PolicyErrors, PolicySettings},
+    reload,
     server::{ConnectionSettings, ServerSettings},
     telemetry::{LogFormat, LogSettings},
 };
 
 mod arguments;
+mod tls;
 mod values;
 
 #[cfg(feature = "emulator")]
@@ -77,11 +80,15 @@ impl ServeArguments {
             "off" => None,
             address => problems.parsed("--admin-listen", address, "ADDRESS:PORT, such as 0.0.0.0:9090, or off"),
         };
+        let health_listen = match self.health_listen.as_str() {
+            "off" => None,
+            address => problems.parsed("--health-listen", address, "ADDRESS:PORT, such as 0.0.0.0:50052, or off"),
+        };
+        let tls = self.tls.read(Clock::system().now().wall, &mut problems);
         let describe = self.describe(&mut problems);
         let freshness = self.freshness(&mut problems);
         let cache = CacheSettings { capacity_bytes: problems.bytes("--cache-capacity", &self.cache_capacity) };
-        // HOOK for the merge with TLS: whether --tls-client-ca is given.
-        let callers_are_known = false;
+        let callers_are_known = given(self.tls.client_ca.as_deref()).is_some();
         let policy = self.policy(callers_are_known, &mut problems);
         let grpc = GrpcSettings {
             max_call_duration: problems.duration("--max-call-duration", &self.server.max_call_duration),
@@ -91,7 +98,19 @@ impl ServeArguments {
         let server = self.server(&mut problems);
         match (glacier, listen) {
             (Some(glacier), Some(listen)) if problems.is_empty() => Ok(ServeSettings {
-                app: AppSettings { listen, admin_listen, glacier, describe, freshness, cache, grpc, policy, server },
+                app: AppSettings {
+                    listen,
+                    admin_listen,
+                    health_listen,
+                    tls,
+                    glacier,
+                    describe,
+                    freshness,
+                    cache,
+                    grpc,
+                    policy,
+                    server,
+                },
                 log,
             }),
             _ => Err(problems),
@@ -120,22 +139,23 @@ impl ServeArguments {
     }
 
     /// The policy's file, which is read here once for the sake of its problems.
-    fn policy(&self, callers_are_known: bool, problems: &mut Problems) -> Option<PathBuf> {
-        let path = given(self.server.policy.as_deref())?;
+    fn policy(&self, callers_are_known: bool, problems: &mut Problems) -> Option<PolicySettings> {
+        let path = Path::new(given(self.server.policy.as_deref())?);
         if !callers_are_known {
             problems.add(POLICY_WITHOUT_NAMES);
         }
-        match std::fs::read(path) {
-            Err(error) => problems.add(format!("--policy: cannot read {path:?}: {error}")),
+        let shown = path.display();
+        match reload::read(path) {
+            Err(error) => problems.add(format!("--policy: cannot read {shown}: {error}")),
             Ok(content) => {
                 let errors = Policy::read(&content).err();
                 errors
                     .iter()
                     .flat_map(PolicyErrors::iter)
-                    .for_each(|e| problems.add(format!("--policy: {path:?}, {e}")));
+                    .for_each(|e| problems.add(format!("--policy: {shown}: {e}")));
             }
         }
-        Some(path.into())
+        Some(PolicySettings::new(path.to_owned()))
     }
 
     fn describe(&self, problems: &mut Problems) -> DescribeSettings {

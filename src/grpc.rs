@@ -69,6 +69,12 @@ impl Face {
         Ok(Self { routes: routes.prepare() })
     }
 
+    /// Nothing but the health service, for a port where probes that know no TLS ask.
+    pub fn health_only(phase: &PhaseWatch, settings: &GrpcSettings) -> Self {
+        let health = health::service(phase.clone()).max_decoding_message_size(settings.max_request_bytes);
+        Self { routes: Routes::new(health).prepare() }
+    }
+
     /// The service for one connection.
     pub fn for_caller(&self, caller: &Caller) -> Enveloped<Routes> {
         Enveloped::new(self.routes.clone(), caller)

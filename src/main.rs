@@ -49,13 +49,17 @@ fn describe(arguments: DescribeArguments) -> ExitCode {
     let Ok(max_age) = arguments.max_age.map(|age| (*age).try_into()).transpose() else {
         return commands::invalid(&"--max-age is too long");
     };
+    let tls = match arguments.tls() {
+        Ok(tls) => tls,
+        Err(problems) => return commands::invalid(&problems),
+    };
     let request = DescribeJobRequest {
         account_id: arguments.account,
         vault_name: arguments.vault,
         job_id: arguments.job,
         max_age,
     };
-    let question = commands::describe::Question { request, target: arguments.target, timeout: *arguments.timeout };
+    let question = commands::describe::Question { request, target: arguments.target, tls, timeout: *arguments.timeout };
     block_on(commands::describe::run(question))
 }
 

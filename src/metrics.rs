@@ -20,6 +20,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+mod tls;
+
+pub use tls::{ReloadMetrics, TlsMetrics};
+
 /// What every name begins with.
 const PREFIX: &str = "glacier_gateway";
 
@@ -29,6 +33,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     credentials: CredentialMetrics,
     decoding: DecodingMetrics,
+    tls: TlsMetrics,
+    reloads: tls::Reloads,
 }
 
 impl Metrics {
@@ -41,7 +47,8 @@ impl Metrics {
         registry.register("build", "The gateway's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let credentials = CredentialMetrics::in_registry(&mut registry);
         let decoding = DecodingMetrics::in_registry(&mut registry);
-        Self { registry: Arc::new(registry), credentials, decoding }
+        let (tls, reloads) = (TlsMetrics::in_registry(&mut registry), tls::Reloads::in_registry(&mut registry));
+        Self { registry: Arc::new(registry), credentials, decoding, tls, reloads }
     }
 
     /// Where loads of credentials are reported.
@@ -52,6 +59,21 @@ impl Metrics {
     /// Where decoded descriptions are reported.
     pub fn decoding(&self) -> &DecodingMetrics {
         &self.decoding
+    }
+
+    /// Where TLS with callers is reported.
+    pub fn tls(&self) -> &TlsMetrics {
+        &self.tls
+    }
+
+    /// Where reloads of certificates are reported.
+    pub fn tls_reloads(&self) -> &ReloadMetrics {
+        &self.reloads.tls
+    }
+
+    /// Where reloads of the policy are reported.
+    pub fn policy_reloads(&self) -> &ReloadMetrics {
+        &self.reloads.policy
     }
 
     /// Everything, in the text format of `OpenMetrics`.
@@ -198,6 +220,11 @@ mod tests {
             "glacier_gateway_credentials_loads_total{result=\"kept_old\"} 0".to_owned(),
             "glacier_gateway_credentials_loads_total{result=\"loaded\"} 0".to_owned(),
             "glacier_gateway_unrecognized_values_total 0".to_owned(),
+            "glacier_gateway_reloads_total{what=\"policy\",result=\"loaded\"} 0".to_owned(),
+            "glacier_gateway_reloads_total{what=\"policy\",result=\"refused\"} 0".to_owned(),
+            "glacier_gateway_reloads_total{what=\"tls\",result=\"loaded\"} 0".to_owned(),
+            "glacier_gateway_reloads_total{what=\"tls\",result=\"refused\"} 0".to_owned(),
+            "glacier_gateway_tls_handshakes_failed_total 0".to_owned(),
         ];
         let mut sorted = told;
         sorted.sort();

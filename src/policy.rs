@@ -42,7 +42,7 @@ mod source;
 
 pub use file::{PolicyError, PolicyErrors};
 use pattern::{Accounts, NamePattern, VaultPattern};
-pub use source::{PolicyFileError, PolicySource};
+pub use source::{PolicyLoadError, PolicySettings, PolicySource};
 
 /// Rules, compiled. Asking costs nanoseconds per rule and allocates nothing.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -6,13 +6,16 @@
 //!
 //! The end of [`run`]: not ready at once, then a lame duck period in which connections are still accepted, then GOAWAY to
 //! all, then a bounded drain, then whatever is left is closed.
+//!
+//! With [`Tls`], a connection is first made into a TLS connection, in its own task and in bounded time; what is served then
+//! knows who calls.
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{Instant, timeout},
 };
@@ -28,8 +31,11 @@ use crate::{
 mod connection;
 pub(crate) mod listener;
 mod preface;
+pub mod tls;
 
+use connection::ConnectionError;
 pub use connection::ConnectionSettings;
+pub use tls::Tls;
 
 /// Settings of the server.
 #[derive(Debug, Clone)]
@@ -92,31 +98,42 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Serves connections from `listener` until `shutdown` resolves, then drains. Returns within lame duck and drain.
 pub async fn run<S: Serve>(
     listener: TcpListener,
-    serve: impl Fn(Caller) -> S,
+    tls: Option<Tls>,
+    serve: impl Fn(Caller) -> S + Send + Sync + 'static,
     lifecycle: &Lifecycle,
     settings: &ServerSettings,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
-    let connections = Connections {
-        tracker: TaskTracker::new(),
-        close: CancellationToken::new(),
-        places: Arc::new(Semaphore::new(settings.max_connections)),
-        phase: lifecycle.watch(),
-        settings: settings.connection.clone(),
-    };
+    let connections = Connections::new(tls, serve, lifecycle, settings);
     tokio::select! {
-        never = connections.accept(&listener, &serve) => match never {},
+        never = connections.accept(&listener) => match never {},
         () = shutdown => {}
     }
     tracing::info!(lame_duck = ?settings.lame_duck, "told to stop; not ready any more, still accepting");
     lifecycle.advance(Phase::LameDuck);
-    let _elapsed = timeout(settings.lame_duck, connections.accept(&listener, &serve)).await;
+    let _elapsed = timeout(settings.lame_duck, connections.accept(&listener)).await;
     drop(listener);
     lifecycle.advance(Phase::Closing);
     connections.drain(lifecycle, settings.drain).await
 }
 
-struct Connections {
+/// Serves connections from `listener`, in plaintext and with the same limits, for as long as it is polled; dropping it
+/// closes every connection.
+pub async fn run_until_dropped<S: Serve>(
+    listener: TcpListener,
+    serve: impl Fn(Caller) -> S + Send + Sync + 'static,
+    settings: &ServerSettings,
+) -> Infallible {
+    // A life of its own: nobody tells these connections to go away before the end.
+    let lifecycle = Lifecycle::new();
+    let connections = Connections::new(None, serve, &lifecycle, settings);
+    let _closed_at_the_end = connections.close.clone().drop_guard();
+    connections.accept(&listener).await
+}
+
+struct Connections<F> {
+    tls: Option<Tls>,
+    serve: Arc<F>,
     tracker: TaskTracker,
     /// Cancelled when the time for draining is over.
     close: CancellationToken,
@@ -125,8 +142,20 @@ struct Connections {
     settings: ConnectionSettings,
 }
 
-impl Connections {
-    async fn accept<S: Serve>(&self, listener: &TcpListener, serve: &impl Fn(Caller) -> S) -> Infallible {
+impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
+    fn new(tls: Option<Tls>, serve: F, lifecycle: &Lifecycle, settings: &ServerSettings) -> Self {
+        Self {
+            tls,
+            serve: Arc::new(serve),
+            tracker: TaskTracker::new(),
+            close: CancellationToken::new(),
+            places: Arc::new(Semaphore::new(settings.max_connections)),
+            phase: lifecycle.watch(),
+            settings: settings.connection.clone(),
+        }
+    }
+
+    async fn accept(&self, listener: &TcpListener) -> Infallible {
         let (mut refused, mut last_warning) = (0_u64, None);
         loop {
             let (stream, peer) = listener::accept(listener).await;
@@ -138,8 +167,7 @@ impl Connections {
                 }
                 continue;
             };
-            let connection =
-                connection::serve(stream, serve(Caller::anonymous(peer)), self.settings.clone(), self.phase.clone());
+            let connection = self.converse(stream, peer);
             let close = self.close.clone();
             self.tracker.spawn(async move {
                 let _place = place;
@@ -150,6 +178,27 @@ impl Connections {
                     }
                 }
             });
+        }
+    }
+
+    /// One connection from its first byte to its end.
+    fn converse(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> impl Future<Output = Result<(), ConnectionError>> + Send + use<S, F> {
+        let (tls, serve) = (self.tls.clone(), Arc::clone(&self.serve));
+        let (settings, phase) = (self.settings.clone(), self.phase.clone());
+        async move {
+            let Some(tls) = tls else {
+                return connection::serve(stream, serve(Caller::anonymous(address)), settings, phase).await;
+            };
+            let (stream, identity) = tokio::select! {
+                accepted = tls.accept(stream) => accepted?,
+                // No call has come yet, so nothing is lost.
+                () = phase.reached(Phase::Closing) => return Ok(()),
+            };
+            connection::serve(stream, serve(Caller { address, identity }), settings, phase).await
         }
     }
 

@@ -100,6 +100,8 @@ fn settings_for(listen: SocketAddr, endpoint: Endpoint) -> AppSettings {
     AppSettings {
         listen,
         admin_listen: None,
+        health_listen: None,
+        tls: None,
         glacier: GlacierSettings::new(endpoint),
         describe: DescribeSettings::default(),
         freshness: FreshnessSettings { expedited: QUICK_FRESH, ..FreshnessSettings::default() },

@@ -11,7 +11,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use super::failed;
 use crate::{
-    grpc::client::{Client, Described, Refusal},
+    grpc::client::{Client, ClientTls, Described, Refusal},
     proto::{self, v1::DescribeJobRequest, v1::DescribeJobResponse},
 };
 
@@ -20,16 +20,22 @@ use crate::{
 pub struct Question {
     /// The request.
     pub request: DescribeJobRequest,
-    /// The gateway, `http://HOST:PORT`.
+    /// The gateway, `http://HOST:PORT`, or `https://HOST:PORT` with `tls`.
     pub target: String,
+    /// What to go by in TLS.
+    pub tls: Option<ClientTls>,
     /// How long to wait.
     pub timeout: Duration,
 }
 
 /// Asks, prints, and exits with 0 only for an answer.
 pub async fn run(question: Question) -> ExitCode {
-    let Question { request, target, timeout } = question;
-    let mut client = match Client::new(&target, timeout) {
+    let Question { request, target, tls, timeout } = question;
+    let client = match tls {
+        Some(tls) => Client::over_tls(&target, timeout, tls),
+        None => Client::new(&target, timeout),
+    };
+    let mut client = match client {
         Ok(client) => client,
         Err(error) => return failed(&format!("--target {target:?}: {error}")),
     };

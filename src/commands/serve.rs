@@ -9,6 +9,7 @@ use crate::{
     app::{App, AppSettings},
     clock::Clock,
     glacier::CredentialsHolder,
+    server::tls::TlsSettings,
 };
 
 /// Binds, logs the bound address, serves until a signal, drains. A second signal ends the process at once.
@@ -18,6 +19,11 @@ pub async fn run(settings: AppSettings) -> ExitCode {
         Err(error) => return failed(&format!("cannot listen for signals: {error}")),
     };
     let endpoint = settings.glacier.endpoint.clone();
+    let tls = match &settings.tls {
+        None => "off",
+        Some(TlsSettings { client_ca: None, .. }) => "server",
+        Some(TlsSettings { client_ca: Some(_), .. }) => "mutual",
+    };
     let credentials = CredentialsHolder::default_chain(endpoint.region()).await;
     let app = match App::bind(settings, credentials, Clock::system()).await {
         Ok(app) => app,
@@ -25,7 +31,9 @@ pub async fn run(settings: AppSettings) -> ExitCode {
     };
     let version = env!("CARGO_PKG_VERSION");
     let (address, admin_address) = (app.address(), app.admin_address().map(tracing::field::display));
-    tracing::info!(%address, admin_address, %endpoint, region = endpoint.region(), version, "listening");
+    let health_address = app.health_address().map(tracing::field::display);
+    let region = endpoint.region();
+    tracing::info!(%address, tls, admin_address, health_address, %endpoint, region, version, "listening");
     let drained = app.run(signals.first_then_exit_on_second()).await;
     tracing::info!(?drained, "stopped");
     ExitCode::SUCCESS

@@ -46,6 +46,12 @@ pub struct ServeArguments {
     /// Address and port for metrics and probes over plain HTTP (/metrics, /livez, /readyz), or off
     #[arg(long, env = "GLACIER_GATEWAY_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
     pub admin_listen: String,
+    /// Address and port for nothing but grpc.health.v1 in plaintext, for probes that know no TLS, or off
+    #[arg(long, env = "GLACIER_GATEWAY_HEALTH_LISTEN", default_value = "off", value_name = "ADDRESS:PORT")]
+    pub health_listen: String,
+    /// TLS with callers.
+    #[command(flatten, next_help_heading = "TLS")]
+    pub tls: TlsArguments,
     /// The edge to Glacier.
     #[command(flatten, next_help_heading = "Glacier")]
     pub glacier: GlacierArguments,
@@ -67,6 +73,29 @@ pub struct ServeArguments {
     /// How to log.
     #[command(flatten, next_help_heading = "Logs")]
     pub log: LogArguments,
+}
+
+/// Arguments about TLS with callers.
+#[derive(Debug, Args)]
+pub struct TlsArguments {
+    /// The certificate to show to callers and those that lead to its authority, as PEM [default: plaintext]. All three
+    /// files are read again when they change
+    #[arg(long = "tls-certificate", env = "GLACIER_GATEWAY_TLS_CERTIFICATE", value_name = "FILE")]
+    pub certificate: Option<String>,
+    /// The certificate's private key, as PEM
+    #[arg(long = "tls-key", env = "GLACIER_GATEWAY_TLS_KEY", value_name = "FILE")]
+    pub key: Option<String>,
+    /// The authorities of callers' certificates, as PEM; with it, callers must have one
+    #[arg(long = "tls-client-ca", env = "GLACIER_GATEWAY_TLS_CLIENT_CA", value_name = "FILE")]
+    pub client_ca: Option<String>,
+    /// Longest time for a handshake
+    #[arg(
+        long = "tls-handshake-timeout",
+        env = "GLACIER_GATEWAY_TLS_HANDSHAKE_TIMEOUT",
+        default_value = "10s",
+        value_name = "DURATION"
+    )]
+    pub handshake_timeout: String,
 }
 
 /// Arguments about the edge to Glacier.
@@ -231,9 +260,18 @@ pub struct DescribeArguments {
     /// The oldest answer to accept, such as 30s [default: the gateway's policy]
     #[arg(long, value_name = "DURATION")]
     pub max_age: Option<humantime::Duration>,
-    /// The gateway
+    /// The gateway: http://HOST:PORT, or https://HOST:PORT with --tls-ca
     #[arg(long, env = "GLACIER_GATEWAY_TARGET", default_value = "http://127.0.0.1:50051", value_name = "URL")]
     pub target: String,
+    /// The authorities of the gateway's certificate, as PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<String>,
+    /// A certificate to show to the gateway, as PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: Option<String>,
+    /// That certificate's private key, as PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
     /// How long to wait for the answer
     #[arg(long, default_value = "10s", value_name = "DURATION")]
     pub timeout: humantime::Duration,

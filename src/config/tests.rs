@@ -25,6 +25,8 @@ fn the_defaults_of_the_flags_are_the_layers_own() {
     let defaults = AppSettings {
         listen: "127.0.0.1:50051".parse().unwrap(),
         admin_listen: Some("127.0.0.1:9090".parse().unwrap()),
+        health_listen: None,
+        tls: None,
         glacier: GlacierSettings::new(Endpoint::resolve("eu-west-1", false, None).unwrap()),
         describe: DescribeSettings::default(),
         freshness: FreshnessSettings::default(),

@@ -1,12 +1,12 @@
 //! A client of our own service, for the `describe` command, the demo and the tests.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, error::Error, fmt, iter, time::Duration};
 
 use http::uri::InvalidUri;
 use tonic::{
     Request, Status,
     metadata::MetadataMap,
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_types::StatusExt as _;
 
@@ -26,8 +26,27 @@ pub enum TargetError {
     #[error("not a URI: {0}")]
     Uri(#[from] InvalidUri),
     /// A URI that cannot be dialled.
-    #[error("must be http://HOST:PORT")]
-    NotHttp,
+    #[error("must be {0}://HOST:PORT")]
+    OtherScheme(&'static str),
+    /// Certificates or keys that make no TLS.
+    #[error("tls: {0}")]
+    Tls(String),
+}
+
+/// What a client goes by in TLS: contents of files, as PEM.
+#[derive(Clone)]
+pub struct ClientTls {
+    /// Who may issue the gateway's certificate.
+    pub authorities: Vec<u8>,
+    /// The client's own certificate and its key.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// It may hold a key.
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientTls")
+    }
 }
 
 /// A good answer.
@@ -68,12 +87,21 @@ pub struct Refusal {
 impl Client {
     /// A client of the gateway at `target`, `http://HOST:PORT`. Every connection attempt ends within `connect_timeout`.
     pub fn new(target: &str, connect_timeout: Duration) -> Result<Self, TargetError> {
-        let uri: http::Uri = target.parse()?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
-            return Err(TargetError::NotHttp);
+        Ok(Self::of(&endpoint(target, "http", connect_timeout)?))
+    }
+
+    /// The same over TLS, `https://HOST:PORT`; HOST must be among the names of the gateway's certificate.
+    pub fn over_tls(target: &str, connect_timeout: Duration, tls: ClientTls) -> Result<Self, TargetError> {
+        let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(tls.authorities));
+        if let Some((certificate, key)) = tls.identity {
+            config = config.identity(Identity::from_pem(certificate, key));
         }
-        let channel = Endpoint::from(uri).connect_timeout(connect_timeout).connect_lazy();
-        Ok(Self { inner: JobServiceClient::new(channel) })
+        let endpoint = endpoint(target, "https", connect_timeout)?.tls_config(config);
+        Ok(Self::of(&endpoint.map_err(|error| TargetError::Tls(with_causes(&error)))?))
+    }
+
+    fn of(endpoint: &Endpoint) -> Self {
+        Self { inner: JobServiceClient::new(endpoint.connect_lazy()) }
     }
 
     /// Calls `DescribeJob` and waits at most `timeout`.
@@ -87,6 +115,19 @@ impl Client {
     }
 }
 
+fn endpoint(target: &str, scheme: &'static str, connect_timeout: Duration) -> Result<Endpoint, TargetError> {
+    let uri: http::Uri = target.parse()?;
+    if uri.scheme_str() != Some(scheme) || uri.host().is_none() {
+        return Err(TargetError::OtherScheme(scheme));
+    }
+    Ok(Endpoint::from(uri).connect_timeout(connect_timeout))
+}
+
+/// An error's text says little without what caused it.
+fn with_causes(error: &dyn Error) -> String {
+    iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 impl From<&Status> for Refusal {
     fn from(status: &Status) -> Self {
         let details = status.get_error_details();
@@ -94,7 +135,8 @@ impl From<&Status> for Refusal {
         let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
         Self {
             code: upper_snake(&format!("{:?}", status.code())),
-            message: status.message().to_owned(),
+            // A status of the client's own making says in its causes what happened to the connection.
+            message: status.source().map_or_else(|| status.message().to_owned(), with_causes),
             reason: info.map(|info| info.reason.clone()),
             metadata: info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default(),
             violations: violations.into_iter().map(|v| (v.field, v.description)).collect(),

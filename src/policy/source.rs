@@ -1,51 +1,61 @@
 //! Where the policy in force comes from.
 
-use std::{io, path::Path, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{Policy, PolicyErrors};
+use crate::{
+    metrics::ReloadMetrics,
+    reload::{self, LoadError, Reloaded, Watched},
+};
 
-/// Gives the policy in force. Cheap to clone, and to ask on every call.
+/// The policy's file.
 #[derive(Debug, Clone)]
-pub struct PolicySource {
-    policy: Arc<Policy>,
+pub struct PolicySettings {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How often it is read again.
+    pub reload_interval: Duration,
+}
+
+impl PolicySettings {
+    /// This file, read as often as others are.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, reload_interval: reload::INTERVAL }
+    }
 }
 
 /// Why there is no policy.
-#[derive(Debug, thiserror::Error)]
-pub enum PolicyFileError {
-    /// The file cannot be read.
-    #[error("{}: {error}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        error: io::Error,
-    },
-    /// What it says is no policy.
-    #[error("{}: {errors}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// All that is wrong.
-        errors: PolicyErrors,
-    },
+pub type PolicyLoadError = LoadError<PolicyErrors>;
+
+/// Gives the policy in force. Cheap to clone, and to ask on every call.
+#[derive(Debug, Clone)]
+pub struct PolicySource(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    Fixed(Arc<Policy>),
+    Followed(Reloaded<Policy>),
 }
 
 impl PolicySource {
     /// Always this policy.
     pub fn fixed(policy: Policy) -> Self {
-        Self { policy: Arc::new(policy) }
+        Self(Source::Fixed(Arc::new(policy)))
     }
 
-    /// The policy in this file. Blocks.
-    pub fn load(path: &Path) -> Result<Self, PolicyFileError> {
-        let content = std::fs::read(path).map_err(|error| PolicyFileError::Unreadable { path: path.into(), error })?;
-        let policy = Policy::read(&content).map_err(|errors| PolicyFileError::Invalid { path: path.into(), errors })?;
-        Ok(Self::fixed(policy))
+    /// The policy in this file, and its newest usable one as it changes.
+    pub async fn follow(settings: PolicySettings, metrics: ReloadMetrics) -> Result<Self, PolicyLoadError> {
+        let PolicySettings { path, reload_interval: interval } = settings;
+        let watched = Watched { what: "policy", paths: vec![path], interval, metrics };
+        let parse = |contents: &[Vec<u8>]| Policy::read(&contents.concat());
+        Reloaded::load(watched, parse).await.map(Source::Followed).map(Self)
     }
 
     /// The policy now.
     pub fn current(&self) -> Arc<Policy> {
-        Arc::clone(&self.policy)
+        match &self.0 {
+            Source::Fixed(policy) => Arc::clone(policy),
+            Source::Followed(newest) => newest.current(),
+        }
     }
 }

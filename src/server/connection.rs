@@ -8,13 +8,14 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep_until},
 };
 
 use super::{
     Serve,
     preface::{self, PrefaceError},
+    tls::HandshakeError,
 };
 use crate::lifecycle::{Phase, PhaseWatch};
 
@@ -73,6 +74,8 @@ const AGE_SPREAD: f64 = 0.1;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
     #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error(transparent)]
     Preface(#[from] PrefaceError),
     #[error("{0}")]
     Http2(#[from] hyper::Error),
@@ -80,7 +83,7 @@ pub(super) enum ConnectionError {
 
 /// Serves one connection until it ends, or until it is old and its grace is over.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: impl Serve,
     settings: ConnectionSettings,
     phase: PhaseWatch,

@@ -5,19 +5,26 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use glacier_gateway::{
     caller::{Caller, CallerIdentity},
     describe::{DescribeSettings, FetchLimits},
-    grpc::{Enveloped, Face, GrpcSettings},
+    emulator::{self, EmulatedJob},
+    grpc::{
+        Enveloped, Face, GrpcSettings,
+        client::{Client, ClientTls},
+    },
     lifecycle::Lifecycle,
-    policy::{Policy, PolicySource},
+    policy::{Policy, PolicySettings, PolicySource},
     proto::v1::{DescribeJobRequest, DescribeJobResponse, Tier, job_service_client::JobServiceClient},
+    server::tls::TlsSettings,
 };
 use tonic::{Code, Request, Response, Status, service::Routes};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{
     fake::{Bench, running},
-    file::TemporaryFile,
-    gateway::{Gateway, Refusal, question},
+    file::{MountedSecret, TemporaryFile},
+    gateway::{Gateway, PATIENCE, Refusal, question},
+    page::Page,
     process::run,
+    tls::{Authority, uri},
 };
 
 const POLICY: &str = r#"
@@ -170,7 +177,8 @@ async fn a_caller_with_too_many_fetches_is_told_when_to_come_again() {
 #[tokio::test]
 async fn health_and_reflection_are_not_subject_to_the_policy() {
     let file = TemporaryFile::new(POLICY);
-    let gateway = Gateway::start_with(|settings| settings.policy = Some(file.path().to_owned())).await;
+    let gateway =
+        Gateway::start_with(|settings| settings.policy = Some(PolicySettings::new(file.path().to_owned()))).await;
     assert_eq!(gateway.refusal("job").await.reason(), "CALLER_NOT_ALLOWED");
     assert_eq!(gateway.emulator.request_count(), 0);
     let mut health = HealthClient::new(gateway.channel().await);
@@ -193,6 +201,58 @@ async fn list_services(client: &mut Reflection) -> Result<(), Status> {
     answers.message().await.map(|_| ())
 }
 
+/// The whole way: a certificate's name, the policy's file, and the file's change.
+#[tokio::test]
+async fn callers_over_mutual_tls_may_what_the_file_says_now() {
+    let (servers, callers) = (Authority::new("servers"), Authority::new("callers"));
+    let pair = servers.pair("localhost", |_| {});
+    let caller = callers.pair("pod.restore.svc", |params| {
+        params.subject_alt_names.push(uri("spiffe://prod.example/ns/restore/sa/worker"));
+    });
+    let mounted = MountedSecret::new(&[("crt", &pair.certificate), ("key", &pair.key), ("ca", callers.certificate())]);
+    let rule =
+        |caller: &str| format!("[[allow]]\ncallers = [\"{caller}\"]\naccounts = [\"-\"]\nvaults = [\"vault\"]\n");
+    // The SPIFFE ID is the name, so the DNS name beside it is none.
+    let mut policy = MountedSecret::new(&[("policy.toml", &rule("*.restore.svc"))]);
+    let mut settings = PolicySettings::new(policy.path("policy.toml"));
+    settings.reload_interval = Duration::from_millis(20);
+    let gateway = Gateway::start_with(|app| {
+        app.tls = Some(TlsSettings::new(mounted.path("crt"), mounted.path("key"), Some(mounted.path("ca"))));
+        app.policy = Some(settings);
+        app.admin_listen = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let job = gateway.add(EmulatedJob::archive(emulator::Tier::Standard));
+    let tls = ClientTls {
+        authorities: servers.certificate().into(),
+        identity: Some((caller.certificate.into(), caller.key.into())),
+    };
+    let target = format!("https://localhost:{}", gateway.address.port());
+    let mut client = Client::over_tls(&target, PATIENCE, tls).unwrap();
+    let reloaded = async |result: &str, times: u32| {
+        let line = format!("glacier_gateway_reloads_total{{what=\"policy\",result=\"{result}\"}} {times}");
+        Page::wait_for_line(gateway.admin_address.unwrap(), "/metrics", &line).await;
+    };
+
+    let refusal = client.describe_job(question(&job), PATIENCE).await.unwrap_err();
+    assert_eq!(refusal.reason.as_deref(), Some("CALLER_NOT_ALLOWED"));
+    assert!(refusal.message.contains("spiffe://prod.example/ns/restore/sa/worker"), "{refusal}");
+    assert_eq!(gateway.emulator.request_count(), 0);
+
+    policy.replace(&[("policy.toml", &rule("spiffe://prod.example/ns/restore/sa/*"))]);
+    reloaded("loaded", 1).await;
+    client.describe_job(question(&job), PATIENCE).await.unwrap();
+
+    // What is no policy leaves the one before in place, on the same connection as on others.
+    policy.replace(&[("policy.toml", "[[allow]]\ncallers = [")]);
+    reloaded("refused", 1).await;
+    client.describe_job(question(&job), PATIENCE).await.unwrap();
+
+    policy.replace(&[("policy.toml", "")]);
+    reloaded("loaded", 2).await;
+    assert_eq!(client.describe_job(question(&job), PATIENCE).await.unwrap_err().code, "PERMISSION_DENIED");
+}
+
 #[tokio::test]
 async fn every_problem_of_a_policy_is_told_at_the_start() {
     let file = TemporaryFile::new("[[allow]]\ncallers = [\"*\"]\naccounts = [\"1\"]\nvaults = [\"v\"]\n");
@@ -200,10 +260,10 @@ async fn every_problem_of_a_policy_is_told_at_the_start() {
     let (code, _, stderr) = run(&["serve", "--region", "eu-west-1", "--check-config", "--policy", path]).await;
     assert_eq!(code, 2);
     for (line, what) in [(2, "caller \"*\""), (3, "account \"1\"")] {
-        assert!(stderr.contains(&format!("--policy: {path:?}, line {line}: rule 1: {what}")), "{stderr}");
+        assert!(stderr.contains(&format!("--policy: {path}: line {line}: rule 1: {what}")), "{stderr}");
     }
     assert!(stderr.contains("--tls-client-ca"), "nobody would have a name: {stderr}");
     let (code, _, stderr) = run(&["serve", "--region", "eu-west-1", "--policy", "/nowhere/policy.toml"]).await;
     assert_eq!(code, 2);
-    assert!(stderr.contains("cannot read \"/nowhere/policy.toml\""), "{stderr}");
+    assert!(stderr.contains("cannot read /nowhere/policy.toml:"), "{stderr}");
 }

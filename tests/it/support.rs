@@ -8,3 +8,4 @@ pub(crate) mod page;
 pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod tls;
+pub(crate) mod tls_caller;

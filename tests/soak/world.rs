@@ -119,6 +119,8 @@ fn settings(endpoint: &str) -> AppSettings {
     AppSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         admin_listen: None,
+        health_listen: None,
+        tls: None,
         glacier,
         describe: DescribeSettings::default(),
         freshness,

@@ -43,6 +43,8 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     /// For metrics and probes, if the settings ask for them.
     pub(crate) admin_address: Option<SocketAddr>,
+    /// For health probes, if the settings ask for it.
+    pub(crate) health_address: Option<SocketAddr>,
     pub(crate) client: JobServiceClient<Channel>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<Drained>,
@@ -79,15 +81,19 @@ impl Gateway {
         emulator.store().create_vault(VAULT);
         let mut settings = settings_for(&emulator.endpoint());
         change(&mut settings);
+        let speaks_tls = settings.tls.is_some();
         let app = App::bind(settings, credentials, clock).await.unwrap();
-        let (address, admin_address) = (app.address(), app.admin_address());
+        let (address, admin_address, health_address) = (app.address(), app.admin_address(), app.health_address());
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(app.run(async move {
             // Dropping the gateway stops it, too.
             let _ = stopped.await;
         }));
-        let client = JobServiceClient::new(channel(address).await);
-        Self { emulator, address, admin_address, client, stop: Some(stop), served }
+        let target = Channel::from_shared(format!("http://{address}")).unwrap();
+        // Nobody speaks plaintext with a gateway that does not.
+        let channel = if speaks_tls { target.connect_lazy() } else { target.connect().await.unwrap() };
+        let client = JobServiceClient::new(channel);
+        Self { emulator, address, admin_address, health_address, client, stop: Some(stop), served }
     }
 
     /// Adds a job to the vault; returns its id.
@@ -188,6 +194,8 @@ fn settings_for(endpoint: &str) -> AppSettings {
     AppSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         admin_listen: None,
+        health_listen: None,
+        tls: None,
         glacier: GlacierSettings::new(Endpoint::resolve("us-east-1", false, Some(endpoint)).unwrap()),
         describe: DescribeSettings::default(),
         freshness: FreshnessSettings::default(),

@@ -50,6 +50,16 @@ impl Page {
         tokio::time::timeout(PATIENCE, seen).await.expect("the status in time");
     }
 
+    /// Waits until this is one of the lines of the page.
+    pub(crate) async fn wait_for_line(address: impl ToSocketAddrs + Copy, path: &str, line: &str) {
+        let seen = async {
+            while !Self::get(address, path).await.has(line) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, seen).await.unwrap_or_else(|_| panic!("{line:?} never came"));
+    }
+
     /// Whether this is one of the lines.
     pub(crate) fn has(&self, line: &str) -> bool {
         self.body.lines().any(|found| found == line)

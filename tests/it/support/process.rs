@@ -40,6 +40,8 @@ pub(crate) struct Served {
     log: Lines<BufReader<ChildStderr>>,
     pub(crate) address: String,
     pub(crate) admin_address: String,
+    /// If one was asked for.
+    pub(crate) health_address: Option<String>,
 }
 
 impl Served {
@@ -55,14 +57,15 @@ impl Served {
         change(&mut command);
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (address, admin_address) = loop {
+        let (address, admin_address, health_address) = loop {
             let fields = next_event(&mut log).await.expect("it serves");
             if fields["message"] == "listening" {
                 let address = |name: &str| fields[name].as_str().unwrap().to_owned();
-                break (address("address"), address("admin_address"));
+                let health = fields["health_address"].as_str().map(str::to_owned);
+                break (address("address"), address("admin_address"), health);
             }
         };
-        Self { child, log, address, admin_address }
+        Self { child, log, address, admin_address, health_address }
     }
 
     pub(crate) async fn wait_for(&mut self, message: &str) -> Value {

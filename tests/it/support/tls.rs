@@ -1,4 +1,4 @@
-//! An upstream over TLS: certificates of an authority of our own, and a front that speaks TLS before a plain upstream.
+//! TLS on loopback: certificates of authorities of our own, and a front that speaks TLS before a plain upstream.
 
 use std::{
     net::SocketAddr,
@@ -7,16 +7,22 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use glacier_gateway::clock::Clock;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
 
 use super::file::TemporaryFile;
 
@@ -25,8 +31,46 @@ const DAY: Duration = Duration::from_hours(24);
 /// Signs certificates.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its own certificate, in a file of PEM.
+    /// Its own certificate, as PEM.
+    certificate: String,
+    /// The same in a file.
     file: TemporaryFile,
+}
+
+/// A certificate and its key, as PEM.
+#[derive(Clone)]
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+/// A URI among a certificate's names.
+pub(crate) fn uri(uri: &str) -> SanType {
+    SanType::URI(uri.try_into().unwrap())
+}
+
+/// What a certificate says unless it is told otherwise: good today, for this DNS name.
+fn params(host: &str) -> CertificateParams {
+    let now = Clock::system().now().wall;
+    let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+    (params.not_before, params.not_after) = ((now - DAY).into(), (now + DAY).into());
+    params
+}
+
+/// A certificate that its own key signed.
+pub(crate) fn self_signed(host: &str) -> Pair {
+    let key = KeyPair::generate().unwrap();
+    Pair { certificate: params(host).self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+}
+
+impl Pair {
+    pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(self.certificate.as_bytes()).collect::<Result<_, _>>().unwrap()
+    }
+
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+    }
 }
 
 impl Authority {
@@ -36,8 +80,33 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().unwrap();
-        let file = TemporaryFile::new(&params.self_signed(&key).unwrap().pem());
-        Self { issuer: Issuer::new(params, key), file }
+        let certificate = params.self_signed(&key).unwrap().pem();
+        let file = TemporaryFile::new(&certificate);
+        Self { issuer: Issuer::new(params, key), certificate, file }
+    }
+
+    pub(crate) fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// A certificate for `host` that is good today, except for what `change` makes of it.
+    pub(crate) fn pair(&self, host: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
+        let mut params = params(host);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        Pair { certificate: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
+    }
+
+    /// One that ended yesterday.
+    pub(crate) fn expired_pair(&self, host: &str) -> Pair {
+        let now = Clock::system().now().wall;
+        self.pair(host, |p| (p.not_before, p.not_after) = ((now - 30 * DAY).into(), (now - DAY).into()))
+    }
+
+    /// One that begins tomorrow.
+    pub(crate) fn early_pair(&self, host: &str) -> Pair {
+        let now = Clock::system().now().wall;
+        self.pair(host, |p| (p.not_before, p.not_after) = ((now + DAY).into(), (now + 30 * DAY).into()))
     }
 
     /// What `SSL_CERT_FILE` must say for this authority to be trusted.
@@ -45,25 +114,20 @@ impl Authority {
         self.file.path()
     }
 
-    /// A certificate for `host` that is good today.
+    /// A server's side of TLS with a certificate for `host` that is good today.
     pub(crate) fn issue(&self, host: &str) -> ServerConfig {
-        let now = Clock::system().now().wall;
-        self.issue_for(host, now - DAY, now + DAY)
+        server_config(&self.pair(host, |_| {}))
     }
 
-    /// A certificate for `host` that ended yesterday.
+    /// The same with one that ended yesterday.
     pub(crate) fn issue_expired(&self, host: &str) -> ServerConfig {
-        let now = Clock::system().now().wall;
-        self.issue_for(host, now - 30 * DAY, now - DAY)
+        server_config(&self.expired_pair(host))
     }
+}
 
-    fn issue_for(&self, host: &str, from: SystemTime, to: SystemTime) -> ServerConfig {
-        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
-        (params.not_before, params.not_after) = (from.into(), to.into());
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.into()], key.into()).unwrap()
-    }
+fn server_config(pair: &Pair) -> ServerConfig {
+    let builder = ServerConfig::builder().with_no_client_auth();
+    builder.with_single_cert(pair.certificates(), pair.private_key()).unwrap()
 }
 
 /// Speaks TLS with callers and forwards what they say to a plain upstream. Dropping it ends it.
