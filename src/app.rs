@@ -15,6 +15,7 @@ use crate::{
     grpc::{DescriptorError, Face, GrpcSettings},
     lifecycle::{Lifecycle, Phase},
     metrics::Metrics,
+    policy::{PolicyLoadError, PolicySettings, PolicySource},
     server::{
         self, Drained, ServerSettings, Tls,
         tls::{TlsError, TlsSettings},
@@ -42,6 +43,8 @@ pub struct AppSettings {
     pub cache: CacheSettings,
     /// The gRPC face.
     pub grpc: GrpcSettings,
+    /// The file that says who may ask about what; everybody about everything without one.
+    pub policy: Option<PolicySettings>,
     /// The accept loop.
     pub server: ServerSettings,
 }
@@ -81,6 +84,9 @@ pub enum StartError {
     /// The edge to Glacier cannot be built.
     #[error(transparent)]
     Glacier(#[from] GlacierSetupError),
+    /// There is no policy.
+    #[error("--policy: {0}")]
+    Policy(#[from] PolicyLoadError),
     /// The gRPC face cannot be built.
     #[error(transparent)]
     Descriptors(#[from] DescriptorError),
@@ -187,7 +193,11 @@ impl App {
         let (entries, weight) = (cache.clone(), cache.clone());
         metrics.read_cache(move || entries.entry_count(), move || weight.settle(), settings.cache.capacity_bytes);
         let describer = Describer::new(Arc::new(glacier), cache, clock, &settings.describe, metrics.describe());
-        let face = Face::new(describer, &lifecycle.watch(), &settings.grpc, metrics.calls())?;
+        let policy = match settings.policy {
+            Some(policy) => Some(PolicySource::follow(policy, metrics.policy_reloads().clone()).await?),
+            None => None,
+        };
+        let face = Face::new(describer, policy, &lifecycle.watch(), &settings.grpc, metrics.calls())?;
         let server = settings.server;
         Ok(Self { listener, address, tls, admin, health, face, credentials, lifecycle, server, metrics })
     }

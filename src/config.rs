@@ -4,6 +4,8 @@
 //! texts become the layers' settings. Every problem is found before any is reported. This is the only place that reads
 //! the environment, apart from the AWS credential chain.
 
+use std::path::Path;
+
 use crate::{
     app::AppSettings,
     cache::CacheSettings,
@@ -12,6 +14,8 @@ use crate::{
     freshness::FreshnessSettings,
     glacier::{Endpoint, GlacierSettings, RetrySettings},
     grpc::GrpcSettings,
+    policy::{Policy, PolicyErrors, PolicySettings},
+    reload,
     server::{ConnectionSettings, ServerSettings},
     telemetry::{LogFormat, LogSettings},
 };
@@ -32,6 +36,19 @@ pub fn environment(name: &str) -> Option<String> {
 
 /// More attempts would not fit any sensible budget of a fetch, and would hammer a service that is down.
 const MOST_ATTEMPTS: u32 = 10;
+
+/// Without client certificates no caller has a name, so a policy would deny everybody.
+const POLICY_WITHOUT_NAMES: &str = "--policy: needs callers with verified names: give --tls-client-ca, too";
+
+/// A text that is given. Manifests like to set variables to nothing; that counts as not given, as with AWS's own.
+fn given(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Who restricts callers hardly wants to tell all of them what there is, so a policy turns reflection off by default.
+fn reflection(text: Option<&str>, with_policy: bool, problems: &mut Problems) -> bool {
+    given(text).map_or(!with_policy, |text| problems.switch("--reflection", text))
+}
 
 /// Everything that `serve` needs.
 #[derive(Debug, Clone)]
@@ -71,9 +88,11 @@ impl ServeArguments {
         let describe = self.describe(&mut problems);
         let freshness = self.freshness(&mut problems);
         let cache = CacheSettings { capacity_bytes: problems.bytes("--cache-capacity", &self.cache_capacity) };
+        let callers_are_known = given(self.tls.client_ca.as_deref()).is_some();
+        let policy = self.policy(callers_are_known, &mut problems);
         let grpc = GrpcSettings {
             max_call_duration: problems.duration("--max-call-duration", &self.server.max_call_duration),
-            reflection: problems.switch("--reflection", &self.server.reflection),
+            reflection: reflection(self.server.reflection.as_deref(), policy.is_some(), &mut problems),
             log_hits: problems.count_or_none("--log-hits", &self.log.hits),
             ..GrpcSettings::default()
         };
@@ -90,6 +109,7 @@ impl ServeArguments {
                     freshness,
                     cache,
                     grpc,
+                    policy,
                     server,
                 },
                 log,
@@ -101,8 +121,7 @@ impl ServeArguments {
     /// Flags come before our variables (clap sees to that), and those before AWS's.
     fn endpoint(&self, environment: &impl Fn(&str) -> Option<String>, problems: &mut Problems) -> Option<Endpoint> {
         let given = &self.glacier;
-        // Manifests like to set variables to nothing; that counts as not set, as with AWS's own.
-        let text = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
+        let text = |value: &Option<String>| self::given(value.as_deref()).map(str::to_owned);
         let region =
             text(&given.region).or_else(|| environment("AWS_REGION")).or_else(|| environment("AWS_DEFAULT_REGION"));
         let url = text(&given.endpoint_url)
@@ -120,6 +139,26 @@ impl ServeArguments {
         Endpoint::resolve(&region, fips, url.as_deref()).map_err(|error| problems.add(error.to_string())).ok()
     }
 
+    /// The policy's file, which is read here once for the sake of its problems.
+    fn policy(&self, callers_are_known: bool, problems: &mut Problems) -> Option<PolicySettings> {
+        let path = Path::new(given(self.server.policy.as_deref())?);
+        if !callers_are_known {
+            problems.add(POLICY_WITHOUT_NAMES);
+        }
+        let shown = path.display();
+        match reload::read(path) {
+            Err(error) => problems.add(format!("--policy: cannot read {shown}: {error}")),
+            Ok(content) => {
+                let errors = Policy::read(&content).err();
+                errors
+                    .iter()
+                    .flat_map(PolicyErrors::iter)
+                    .for_each(|e| problems.add(format!("--policy: {shown}: {e}")));
+            }
+        }
+        Some(PolicySettings::new(path.to_owned()))
+    }
+
     fn describe(&self, problems: &mut Problems) -> DescribeSettings {
         let given = &self.glacier;
         DescribeSettings {
@@ -128,6 +167,7 @@ impl ServeArguments {
                 in_flight: problems.count("--max-fetches", &given.max_fetches),
                 waiting: problems.count_or_none("--max-waiting-fetches", &given.max_waiting_fetches),
                 max_wait: problems.duration("--max-fetch-wait", &given.max_fetch_wait),
+                per_caller: problems.count("--max-fetches-per-caller", &given.max_fetches_per_caller),
             },
         }
     }

@@ -24,11 +24,13 @@ use crate::{
 mod answer;
 mod flights;
 mod limiter;
+mod shares;
 mod throttle;
 
 pub use answer::{Answer, CacheStatus, DescribeError, Forwarded, Reply, StaleBecause};
 use flights::{Flights, Joined, Purpose};
 pub use limiter::FetchLimits;
+pub use shares::Asker;
 
 /// Settings of the use case.
 #[derive(Debug, Clone)]
@@ -69,15 +71,17 @@ impl Describer {
     }
 
     /// Describes a job to a caller who waits until `deadline`, or until `stop` resolves, and accepts an answer of at most
-    /// `max_age`; `None` leaves that to policy, and values below the floor are raised to it.
+    /// `max_age`; `None` leaves that to policy, and values below the floor are raised to it. A fetch that this starts counts
+    /// against the `asker`'s share.
     pub async fn describe(
         &self,
         key: &JobKey,
+        asker: Asker<'_>,
         max_age: Option<Duration>,
         deadline: Instant,
         stop: impl Future<Output = ()>,
     ) -> Reply {
-        let reply = self.answer(key, max_age, deadline, stop).await;
+        let reply = self.answer(key, asker, max_age, deadline, stop).await;
         self.metrics.answered(reply.status.outcome(), reply.result.as_ref().ok().map(|answer| answer.age));
         reply
     }
@@ -85,6 +89,7 @@ impl Describer {
     async fn answer(
         &self,
         key: &JobKey,
+        asker: Asker<'_>,
         max_age: Option<Duration>,
         deadline: Instant,
         stop: impl Future<Output = ()>,
@@ -95,7 +100,7 @@ impl Describer {
         let reason = match self.look_up(key, max_age) {
             LookUp::Fresh { reply, refresh } => {
                 if fastrand::f64() < refresh {
-                    self.refresh_in_background(key);
+                    self.refresh_in_background(key, asker);
                 }
                 return reply;
             }
@@ -103,10 +108,15 @@ impl Describer {
             LookUp::Ask(reason) => reason,
         };
         let waiting = async {
-            match self.ask(key, max_age, reason).await {
+            match self.ask(key, asker, max_age, reason).await {
                 Ok(reply) => reply,
-                // What it joined was too old for this caller by the time it was complete. The next is its own.
-                Err(TooOld) => self.ask(key, max_age, reason).await.unwrap_or_else(|TooOld| too_old(reason)),
+                // What it joined was too old for this caller by the time it was complete, or never got its turn because of
+                // who had started it. The next is its own.
+                Err(_) => match self.ask(key, asker, max_age, reason).await {
+                    Ok(reply) => reply,
+                    Err(NotForThisCaller::TooOld) => too_old(reason),
+                    Err(NotForThisCaller::NoTurn) => self.no_turn(key, max_age, reason),
+                },
             }
         };
         let without = |error| Reply::error(error, CacheStatus::unstored(reason, false));
@@ -123,19 +133,32 @@ impl Describer {
     }
 
     /// Joins or starts the fetch and waits for its outcome.
-    async fn ask(&self, key: &JobKey, max_age: Option<Duration>, reason: Forwarded) -> Result<Reply, TooOld> {
+    async fn ask(
+        &self,
+        key: &JobKey,
+        asker: Asker<'_>,
+        max_age: Option<Duration>,
+        reason: Forwarded,
+    ) -> Result<Reply, NotForThisCaller> {
         // Knowledge may have arrived since we looked; looking again under the flights' lock makes "at most one fetch per
         // key" exact.
         let settled = || match self.look_up(key, max_age) {
             LookUp::Fresh { reply, .. } | LookUp::Settled(reply) => Some(reply),
             LookUp::Ask(_) => None,
         };
-        let (mut flight, collapsed) = match self.flights.join_or_start(key, Purpose::Answer, settled) {
+        let (mut flight, collapsed) = match self.flights.join_or_start(key, asker, Purpose::Answer, settled) {
             Joined::Settled(reply) => return Ok(reply),
             Joined::Started(flight) => (flight, false),
             Joined::Already(flight) => (flight, true),
+            Joined::OverShare(error) => {
+                return Ok(self.instead_of(key, max_age, Arc::new(error), CacheStatus::unstored(reason, false)));
+            }
         };
         match flight.landed().await {
+            // That was the share of whoever started it.
+            Some(Err(error)) if collapsed && error.kind == UpstreamErrorKind::OverShare => {
+                Err(NotForThisCaller::NoTurn)
+            }
             Some(Ok(knowledge)) => self.forwarded(&knowledge, max_age, reason, collapsed),
             Some(Err(error)) => Ok(self.instead_of(key, max_age, error, CacheStatus::unstored(reason, collapsed))),
             None => Ok(Reply::error(DescribeError::FetchPanicked, CacheStatus::unstored(reason, collapsed))),
@@ -183,13 +206,13 @@ impl Describer {
         }
     }
 
-    /// Starts a fetch that nobody waits for, unless one is under way or has just ended.
-    fn refresh_in_background(&self, key: &JobKey) {
+    /// Starts a fetch that nobody waits for, unless one is under way or has just ended, or the asker has enough of them.
+    fn refresh_in_background(&self, key: &JobKey, asker: Asker<'_>) {
         let is_due = || {
             let now = self.clock.now();
             self.cache.get(key).is_some_and(|knowledge| self.refresh_probability(&knowledge, now) > 0.0)
         };
-        let _nobody_waits = self.flights.join_or_start(key, Purpose::Refresh, || (!is_due()).then_some(()));
+        let _nobody_waits = self.flights.join_or_start(key, asker, Purpose::Refresh, || (!is_due()).then_some(()));
     }
 
     /// The answer that a fetch brought. Its age counts from the head of Glacier's response, and the body may have taken
@@ -200,10 +223,12 @@ impl Describer {
         max_age: Option<Duration>,
         reason: Forwarded,
         collapsed: bool,
-    ) -> Result<Reply, TooOld> {
+    ) -> Result<Reply, NotForThisCaller> {
         let (now, status) = (self.clock.now(), CacheStatus::Forwarded { reason, collapsed, stored: true });
         match &knowledge.learnt {
-            Some(learnt) if max_age.is_some_and(|limit| learnt.age(now.instant) > limit) => Err(TooOld),
+            Some(learnt) if max_age.is_some_and(|limit| learnt.age(now.instant) > limit) => {
+                Err(NotForThisCaller::TooOld)
+            }
             Some(learnt) => Ok(reply(knowledge, learnt, now, status)),
             // A fetch that landed well has stored something; this is unreachable, and says so without a panic.
             None => Ok(Reply::error(DescribeError::FetchPanicked, status)),
@@ -222,6 +247,12 @@ impl Describer {
             Some(knowledge) => stale_or_error(&knowledge, self.clock.now(), max_age, error, status),
             None => Reply::error(DescribeError::Upstream(error), status),
         }
+    }
+
+    /// Twice in a row it joined a fetch that got no turn.
+    fn no_turn(&self, key: &JobKey, max_age: Option<Duration>, reason: Forwarded) -> Reply {
+        let error = UpstreamError::new(UpstreamErrorKind::Overloaded, false, "the fetch that was joined got no turn");
+        self.instead_of(key, max_age, Arc::new(error), CacheStatus::unstored(reason, true))
     }
 
     /// Something stale, just before the deadline: its caller has a timer of their own, which started first, and an answer
@@ -243,8 +274,13 @@ impl Describer {
 /// How long before the deadline something stale is given, at most: time for it to arrive.
 const HEAD_START: Duration = Duration::from_millis(100);
 
-/// What a fetch brought is older than its caller accepts.
-struct TooOld;
+/// Why what a fetch brought is nothing for a caller who waited for it.
+enum NotForThisCaller {
+    /// It is older than the caller accepts.
+    TooOld,
+    /// The caller joined it, and it was not begun because of the share of whoever started it.
+    NoTurn,
+}
 
 /// Twice in a row: Glacier's answers take longer to arrive than the caller lets them age.
 fn too_old(reason: Forwarded) -> Reply {

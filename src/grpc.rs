@@ -7,7 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::service::Routes;
 
-use crate::{caller::Caller, describe::Describer, lifecycle::PhaseWatch, metrics::CallMetrics, proto};
+use crate::{
+    caller::Caller, describe::Describer, lifecycle::PhaseWatch, metrics::CallMetrics, policy::PolicySource, proto,
+};
 
 mod cache_status;
 mod call;
@@ -61,14 +63,16 @@ pub struct Face {
 }
 
 impl Face {
-    /// Wires the services.
+    /// Wires the services. With a policy, the job service answers only who it allows; health and reflection say nothing
+    /// about jobs and are not subject to it.
     pub fn new(
         describer: Describer,
+        policy: Option<PolicySource>,
         phase: &PhaseWatch,
         settings: &GrpcSettings,
         metrics: &CallMetrics,
     ) -> Result<Self, DescriptorError> {
-        let jobs = job_service::JobService::new(describer, phase.clone(), settings);
+        let jobs = job_service::JobService::new(describer, policy, phase.clone(), settings);
         let mut routes = Routes::new(jobs)
             .add_service(health::service(phase.clone()).max_decoding_message_size(settings.max_request_bytes));
         if settings.reflection {
@@ -90,11 +94,7 @@ impl Face {
 
     /// The service for one connection.
     pub fn for_caller(&self, caller: &Caller) -> Enveloped<Routes> {
-        let name: Arc<str> = match &caller.identity {
-            Some(identity) => format!("{identity} {}", caller.address).into(),
-            None => caller.address.to_string().into(),
-        };
-        Enveloped::new(self.routes.clone(), name, Arc::clone(&self.reporter))
+        Enveloped::new(self.routes.clone(), caller, Arc::clone(&self.reporter))
     }
 }
 

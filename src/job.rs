@@ -96,21 +96,32 @@ impl fmt::Debug for JobKey {
     }
 }
 
+/// Whether this is [`OWN_ACCOUNT`] or a number of an account.
+pub fn is_account(account: &str) -> bool {
+    account == OWN_ACCOUNT || (account.len() == ACCOUNT_DIGITS && account.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether a vault can have this name.
+pub fn is_vault(vault: &str) -> bool {
+    // `.` and `..` fit the documented alphabet but are path segments: they would be signed as another path.
+    !matches!(vault, "" | "." | "..") && is_beginning_of_vault(vault)
+}
+
+/// Whether a vault's name can begin with this; with nothing, too.
+pub fn is_beginning_of_vault(text: &str) -> bool {
+    let in_alphabet = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    text.len() <= VAULT_NAME_MAX && text.bytes().all(in_alphabet)
+}
+
 fn check_account(account: &str) -> Option<InvalidField> {
-    let legal =
-        account == OWN_ACCOUNT || (account.len() == ACCOUNT_DIGITS && account.bytes().all(|b| b.is_ascii_digit()));
-    (!legal).then(|| InvalidField {
+    (!is_account(account)).then(|| InvalidField {
         field: "account_id",
         description: format!("must be 12 digits, \"-\" or empty; got {}", quoted(account)),
     })
 }
 
 fn check_vault(vault: &str) -> Option<InvalidField> {
-    let in_alphabet = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    // `.` and `..` fit the documented alphabet but are path segments: they would be signed as another path.
-    let legal =
-        (1..=VAULT_NAME_MAX).contains(&vault.len()) && vault.bytes().all(in_alphabet) && !matches!(vault, "." | "..");
-    (!legal).then(|| InvalidField {
+    (!is_vault(vault)).then(|| InvalidField {
         field: "vault_name",
         description: format!(
             "must be 1 to {VAULT_NAME_MAX} characters of [A-Za-z0-9_.-], except \".\" and \"..\"; got {}",

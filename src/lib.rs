@@ -33,6 +33,7 @@
 //! | [`admin`] | metrics and probes over plain HTTP, on a port of their own |
 //! | [`reload`] | values made of files, made anew when the files change |
 //! | [`caller`] | who calls: address, and identity from a verified certificate |
+//! | [`policy`] | who may ask about what: a pure value, read from a file |
 //! | [`lifecycle`] | the phases of the process, which `grpc`, `server` and `admin` act on |
 //! | [`clock`] | the one door to the wall clock |
 //! | [`telemetry`] | logs, and the thread that writes them |
@@ -46,7 +47,8 @@
 //! A test over the sources (`tests/it/house.rs`) holds these:
 //!
 //! - tonic only in `grpc`, `server` and generated code; reqwest and `aws_*` only in `glacier`; moka only in `cache.rs`;
-//!   hyper only in `server`, `admin` and `emulator`; rustls only in `server`; the Prometheus crate only in `metrics`, which knows no other room.
+//!   hyper only in `server`, `admin` and `emulator`; rustls only in `server`; the Prometheus crate only in `metrics`, which
+//!   knows no other room; TOML only in `policy`.
 //! - `glacier` and `grpc` know nothing of each other. Only `main` imports `config`: each layer owns its settings.
 //! - The environment is read in `config` (and by the AWS credential chain), the wall clock in `clock`.
 //! - No `unsafe`, no file above 400 lines of code.
@@ -78,6 +80,7 @@ pub mod grpc;
 pub mod job;
 pub mod lifecycle;
 pub mod metrics;
+pub mod policy;
 pub mod proto;
 pub mod reload;
 pub mod server;

@@ -81,6 +81,8 @@ pub enum UpstreamErrorKind {
     CredentialsUnavailable,
     /// This replica has as many requests to Glacier under way and waiting as it allows itself; nothing was sent.
     Overloaded,
+    /// One caller has as many requests under way and waiting as it may have; nothing was sent.
+    OverShare,
     /// The session token has expired; fresh credentials may help.
     CredentialsExpired,
     /// The signature's date is too far from Glacier's clock.
@@ -131,7 +133,8 @@ impl From<UpstreamErrorKind> for UpstreamCode {
             UpstreamErrorKind::Unavailable => Self::Unavailable,
             UpstreamErrorKind::TlsFailed => Self::TlsFailed,
             UpstreamErrorKind::CredentialsUnavailable => Self::CredentialsUnavailable,
-            UpstreamErrorKind::Overloaded => Self::Overloaded,
+            // Neither reaches Glacier, so neither is counted as a request to it.
+            UpstreamErrorKind::Overloaded | UpstreamErrorKind::OverShare => Self::Overloaded,
             UpstreamErrorKind::CredentialsExpired => Self::CredentialsExpired,
             UpstreamErrorKind::ClockSkewed => Self::ClockSkewed,
             UpstreamErrorKind::CredentialsRejected => Self::CredentialsRejected,

@@ -116,6 +116,7 @@ fn settings_for(listen: SocketAddr, endpoint: Endpoint) -> AppSettings {
         freshness: FreshnessSettings { expedited: QUICK_FRESH, ..FreshnessSettings::default() },
         cache: CacheSettings::default(),
         grpc: GrpcSettings::default(),
+        policy: None,
         // Nobody balances the demo, and whoever presses Ctrl-C wants it gone.
         server: ServerSettings { lame_duck: Duration::ZERO, ..ServerSettings::default() },
     }

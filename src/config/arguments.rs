@@ -133,6 +133,10 @@ pub struct GlacierArguments {
     /// Longest time that a fetch waits for a place
     #[arg(long, env = "GLACIER_GATEWAY_MAX_FETCH_WAIT", default_value = "1s", value_name = "DURATION")]
     pub max_fetch_wait: String,
+    /// Most fetches under way and waiting because one caller (by the name in its certificate) asked; one more is refused,
+    /// and half of --max-fetches at most are one caller's
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_FETCHES_PER_CALLER", default_value = "256", value_name = "COUNT")]
+    pub max_fetches_per_caller: String,
 }
 
 /// Arguments about freshness.
@@ -189,9 +193,13 @@ pub struct ServerArguments {
     /// Longest time for one call, whatever deadline the caller sets
     #[arg(long, env = "GLACIER_GATEWAY_MAX_CALL_DURATION", default_value = "10s", value_name = "DURATION")]
     pub max_call_duration: String,
-    /// Whether to offer server reflection: true or false
-    #[arg(long, env = "GLACIER_GATEWAY_REFLECTION", default_value = "true", value_name = "BOOL")]
-    pub reflection: String,
+    /// File that says which callers, by the names in their certificates, may ask about which accounts and vaults; all
+    /// others are denied. Needs client certificates
+    #[arg(long, env = "GLACIER_GATEWAY_POLICY", value_name = "FILE")]
+    pub policy: Option<String>,
+    /// Whether to offer server reflection: true or false [default: true without --policy, false with it]
+    #[arg(long, env = "GLACIER_GATEWAY_REFLECTION", value_name = "BOOL")]
+    pub reflection: Option<String>,
     /// Most connections at once; one more is closed
     #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTIONS", default_value = "10000", value_name = "COUNT")]
     pub max_connections: String,

@@ -32,6 +32,7 @@ fn the_defaults_of_the_flags_are_the_layers_own() {
         freshness: FreshnessSettings::default(),
         cache: CacheSettings::default(),
         grpc: GrpcSettings::default(),
+        policy: None,
         server: ServerSettings::default(),
     };
     assert_eq!(format!("{:#?}", settings.app), format!("{defaults:#?}"));
@@ -51,6 +52,10 @@ fn every_problem_is_in_one_message() {
         "0s",
         "--max-fetches",
         "0",
+        "--max-fetches-per-caller",
+        "0",
+        "--policy",
+        "/nowhere",
         "--max-attempts",
         "11",
         "--max-streams",
@@ -75,7 +80,10 @@ fn every_problem_is_in_one_message() {
         "--admin-listen",
         "--fetch-budget",
         "--attempt-timeout",
-        "--max-fetches",
+        "--max-fetches:",
+        "--max-fetches-per-caller:",
+        "--policy: needs",
+        "--policy: cannot",
         "--max-attempts",
         "--max-streams",
         "--cache-capacity",
@@ -170,4 +178,34 @@ fn a_variable_set_to_nothing_is_not_set() {
     });
     let endpoint = settings.unwrap().app.glacier.endpoint;
     assert_eq!(endpoint.to_string(), "https://glacier-fips.us-east-1.amazonaws.com");
+}
+
+#[test]
+fn nobody_has_a_name_without_client_certificates_so_a_policy_needs_them() {
+    let policy = |names| {
+        let mut problems = Problems::default();
+        let arguments = ["glacier-gateway", "serve", "--policy", concat!(env!("CARGO_MANIFEST_DIR"), "/no-policy")];
+        let Command::Serve(arguments) = Cli::try_parse_from(arguments).unwrap().command else { unreachable!() };
+        assert!(arguments.policy(names, &mut problems).is_some());
+        problems.to_string()
+    };
+    assert!(policy(false).contains("--policy: needs") && policy(false).contains("--policy: cannot read"));
+    assert!(!policy(true).contains("--policy: needs"), "{}", policy(true));
+}
+
+#[test]
+fn reflection_is_off_with_a_policy_unless_it_is_asked_for() {
+    for (text, with_policy, expected) in [
+        ("", false, true),
+        ("", true, false),
+        ("true", true, true),
+        ("true", false, true),
+        ("False", false, false),
+        ("false", true, false),
+    ] {
+        let mut problems = Problems::default();
+        let offered = reflection(Some(text), with_policy, &mut problems);
+        assert_eq!(offered, expected, "{text:?} {with_policy}");
+        assert!(problems.is_empty());
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    fmt,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -16,7 +17,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{limiter::Limiter, throttle::AdaptiveThrottle};
+use super::{
+    limiter::{Full, Limiter},
+    shares::{Asker, Share, Shares, UsedUp},
+    throttle::AdaptiveThrottle,
+};
 use crate::{
     cache::{Failure, Finding, JobCache, Knowledge, Observation, Rejected},
     clock::Clock,
@@ -34,6 +39,7 @@ pub(super) struct Flights {
     cache: JobCache,
     clock: Clock,
     limiter: Limiter,
+    shares: Arc<Shares>,
     throttle: AdaptiveThrottle,
     budget: Duration,
     metrics: DescribeMetrics,
@@ -60,6 +66,8 @@ pub(super) enum Joined<S> {
     Started(Flight),
     /// Somebody had started one.
     Already(Flight),
+    /// There would be one more than the asker may start.
+    OverShare(UpstreamError),
 }
 
 impl Flight {
@@ -77,12 +85,12 @@ impl Flights {
         settings: &super::DescribeSettings,
         metrics: DescribeMetrics,
     ) -> Self {
-        let limiter = Limiter::new(&settings.limits, metrics.clone());
         Self {
             source,
             cache,
             clock,
-            limiter,
+            limiter: Limiter::new(&settings.limits, metrics.clone()),
+            shares: Arc::new(Shares::new(&settings.limits)),
             throttle: AdaptiveThrottle::default(),
             budget: settings.fetch_budget,
             metrics,
@@ -95,11 +103,12 @@ impl Flights {
         self.source.identity()
     }
 
-    /// Joins the fetch for `key`, or starts it, unless `settled` finds that there is no need: it is asked once nobody
-    /// else can start or end a fetch.
+    /// Joins the fetch for `key`, or starts it on the asker's share, unless `settled` finds that there is no need: it is
+    /// asked once nobody else can start or end a fetch.
     pub(super) fn join_or_start<S>(
         self: &Arc<Self>,
         key: &JobKey,
+        asker: Asker<'_>,
         purpose: Purpose,
         settled: impl FnOnce() -> Option<S>,
     ) -> Joined<S> {
@@ -111,26 +120,30 @@ impl Flights {
         if let Some(settled) = settled() {
             return Joined::Settled(settled);
         }
+        let share = match self.shares.take(asker) {
+            Ok(share) => share,
+            Err(used_up @ UsedUp) => return Joined::OverShare(over_share(used_up)),
+        };
         let (tell, told) = watch::channel(None);
         vacant.insert(told.clone());
-        let landing = Landing { flights: Arc::clone(self), key: key.clone() };
+        let landing = Landing { flights: Arc::clone(self), key: key.clone(), share };
         tokio::spawn(async move {
-            let landed = landing.flights.fetch(&landing.key).await;
+            let landed = landing.flights.fetch(&landing.key, landing.share.as_ref()).await;
             match purpose {
                 Purpose::Answer => {}
                 Purpose::Refresh => landing.flights.metrics.refreshed(landed.is_ok()),
             }
-            // First off the list, then told: whoever hears of the end and asks again starts a new fetch. What was learnt
-            // is in the cache already.
+            // First off the list and its share given back, then told: whoever hears of the end and asks again starts a new
+            // fetch. What was learnt is in the cache already.
             drop(landing);
             tell.send_replace(Some(landed));
         });
         Joined::Started(Flight(told))
     }
 
-    async fn fetch(&self, key: &JobKey) -> Landed {
+    async fn fetch(&self, key: &JobKey, share: Option<&Share>) -> Landed {
         let started = self.clock.now().instant;
-        let error = match self.ask(key, started + self.budget).await {
+        let error = match self.ask(key, share, started + self.budget).await {
             Ok(described) => match self.learn(key, described) {
                 Ok(knowledge) => return Ok(knowledge),
                 Err(error) => error,
@@ -153,14 +166,14 @@ impl Flights {
     }
 
     /// Asks Glacier, unless this replica has enough to do or the account has had enough.
-    async fn ask(&self, key: &JobKey, until: Instant) -> Result<Described, UpstreamError> {
+    async fn ask(&self, key: &JobKey, share: Option<&Share>, until: Instant) -> Result<Described, UpstreamError> {
         if !self.throttle.admits(self.clock.now().instant, fastrand::f64()) {
             self.metrics.throttled();
             let detail = "held back: glacier throttles this account";
             return Err(UpstreamError::new(UpstreamErrorKind::Throttled, false, detail));
         }
         // Whatever the source does: it ends in time, and its panics are failures like others.
-        let asking = AssertUnwindSafe(timeout_at(until, self.ask_in_turn(key, until))).catch_unwind();
+        let asking = AssertUnwindSafe(timeout_at(until, self.ask_in_turn(key, share, until))).catch_unwind();
         let answer = match asking.await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_elapsed)) => {
@@ -168,17 +181,24 @@ impl Flights {
             }
             Err(_panic) => Err(UpstreamError::new(UpstreamErrorKind::Panicked, true, "panicked; see the log")),
         };
-        let throttled = answer.as_ref().is_err_and(|error| error.kind == UpstreamErrorKind::Throttled);
-        self.throttle.answered(self.clock.now().instant, throttled);
+        // What found no place here says nothing about Glacier.
+        if !answer.as_ref().is_err_and(|error| matches!(error.kind.verdict(), Verdict::NotAsked)) {
+            let throttled = answer.as_ref().is_err_and(|error| error.kind == UpstreamErrorKind::Throttled);
+            self.throttle.answered(self.clock.now().instant, throttled);
+        }
         answer
     }
 
-    async fn ask_in_turn(&self, key: &JobKey, until: Instant) -> Result<Described, UpstreamError> {
-        let _place = self
-            .limiter
-            .enter()
-            .await
-            .map_err(|full| UpstreamError::new(UpstreamErrorKind::Overloaded, false, full.to_string()))?;
+    async fn ask_in_turn(
+        &self,
+        key: &JobKey,
+        share: Option<&Share>,
+        until: Instant,
+    ) -> Result<Described, UpstreamError> {
+        let _place = self.limiter.enter(share).await.map_err(|full| match full {
+            Full::Queue | Full::Wait => UpstreamError::new(UpstreamErrorKind::Overloaded, false, full.to_string()),
+            Full::OwnTurn => over_share(full),
+        })?;
         self.source.describe_job(key.clone(), until).await
     }
 
@@ -207,10 +227,15 @@ impl Flights {
     }
 }
 
-/// Takes a fetch off the list when it ends, by a panic too.
+fn over_share(why: impl fmt::Display) -> UpstreamError {
+    UpstreamError::new(UpstreamErrorKind::OverShare, false, why.to_string())
+}
+
+/// Takes a fetch off the list and gives its share back when it ends, by a panic too.
 struct Landing {
     flights: Arc<Flights>,
     key: JobKey,
+    share: Option<Share>,
 }
 
 impl Drop for Landing {
@@ -236,7 +261,7 @@ impl UpstreamErrorKind {
         match self {
             Self::JobNotFound | Self::VaultNotFound => Verdict::Absent,
             Self::AccessDenied => Verdict::Denied,
-            Self::Overloaded => Verdict::NotAsked,
+            Self::Overloaded | Self::OverShare => Verdict::NotAsked,
             Self::InvalidParameter
             | Self::Throttled
             | Self::Unavailable
@@ -257,9 +282,12 @@ impl UpstreamErrorKind {
     /// An answer of Glacier's, or one that makes no sense, is never hidden.
     pub(super) fn may_hide_behind_stale(self) -> bool {
         match self {
-            Self::Throttled | Self::Unavailable | Self::TlsFailed | Self::CredentialsUnavailable | Self::Overloaded => {
-                true
-            }
+            Self::Throttled
+            | Self::Unavailable
+            | Self::TlsFailed
+            | Self::CredentialsUnavailable
+            | Self::Overloaded
+            | Self::OverShare => true,
             Self::InvalidParameter
             | Self::JobNotFound
             | Self::VaultNotFound

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
+use super::shares::Share;
 use crate::metrics::{DescribeMetrics, Present};
 
 /// Limits on fetches.
@@ -18,11 +19,13 @@ pub struct FetchLimits {
     pub waiting: usize,
     /// How long a fetch waits for its place.
     pub max_wait: Duration,
+    /// Fetches under way and waiting because one identity asked, at least 1; half of the places in flight at most are its.
+    pub per_caller: usize,
 }
 
 impl Default for FetchLimits {
     fn default() -> Self {
-        Self { in_flight: 64, waiting: 1024, max_wait: Duration::from_secs(1) }
+        Self { in_flight: 64, waiting: 1024, max_wait: Duration::from_secs(1), per_caller: 256 }
     }
 }
 
@@ -33,6 +36,21 @@ pub(super) enum Full {
     Queue,
     #[error("no fetch ended in time to make place")]
     Wait,
+    #[error("no fetch of the caller that started this one ended in time to make place")]
+    OwnTurn,
+}
+
+/// A place in flight, held until it is dropped.
+pub(super) struct Place<'a> {
+    _permits: Permits<'a>,
+    _counted: Present,
+}
+
+/// What such a place consists of.
+struct Permits<'a> {
+    _in_flight: SemaphorePermit<'a>,
+    /// The starter's own turn, given back with the place.
+    _turn: Option<SemaphorePermit<'a>>,
 }
 
 pub(super) struct Limiter {
@@ -40,12 +58,6 @@ pub(super) struct Limiter {
     waiting: Semaphore,
     max_wait: Duration,
     metrics: DescribeMetrics,
-}
-
-/// A place among the fetches in flight, until it is dropped.
-pub(super) struct Place<'a> {
-    _permit: SemaphorePermit<'a>,
-    _counted: Present,
 }
 
 impl Limiter {
@@ -58,20 +70,27 @@ impl Limiter {
         }
     }
 
-    /// A place among the fetches in flight.
-    pub(super) async fn enter(&self) -> Result<Place<'_>, Full> {
-        let entered = self.permit().await.inspect_err(|_| self.metrics.shed());
-        entered.map(|permit| Place { _permit: permit, _counted: self.metrics.in_flight() })
+    /// A place among the fetches in flight, for a fetch that counts against this share. Until it is its starter's own turn,
+    /// it waits where it is in nobody's way.
+    pub(super) async fn enter<'a>(&'a self, share: Option<&'a Share>) -> Result<Place<'a>, Full> {
+        let entered = self.permits(share).await.inspect_err(|_| self.metrics.shed());
+        entered.map(|permits| Place { _permits: permits, _counted: self.metrics.in_flight() })
     }
 
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, Full> {
+    async fn permits<'a>(&'a self, share: Option<&'a Share>) -> Result<Permits<'a>, Full> {
+        let until = Instant::now() + self.max_wait;
+        let turn = match share {
+            Some(share) => Some(timeout_at(until, share.turn()).await.ok().flatten().ok_or(Full::OwnTurn)?),
+            None => None,
+        };
         if let Ok(place) = self.in_flight.try_acquire() {
-            return Ok(place);
+            return Ok(Permits { _in_flight: place, _turn: turn });
         }
         let _in_queue = self.waiting.try_acquire().map_err(|_| Full::Queue)?;
         let _counted = self.metrics.waiting();
         // The outer error is the time running out; the inner one a closed semaphore, and ours never closes.
-        timeout(self.max_wait, self.in_flight.acquire()).await.ok().and_then(Result::ok).ok_or(Full::Wait)
+        let place = timeout_at(until, self.in_flight.acquire()).await.ok().and_then(Result::ok).ok_or(Full::Wait)?;
+        Ok(Permits { _in_flight: place, _turn: turn })
     }
 }
 
@@ -80,30 +99,31 @@ mod tests {
     use super::*;
 
     fn limiter(in_flight: usize, waiting: usize) -> Limiter {
-        Limiter::new(&FetchLimits { in_flight, waiting, max_wait: Duration::from_secs(1) }, DescribeMetrics::default())
+        let limits = FetchLimits { in_flight, waiting, max_wait: Duration::from_secs(1), ..FetchLimits::default() };
+        Limiter::new(&limits, DescribeMetrics::default())
     }
 
     #[tokio::test(start_paused = true)]
     async fn beyond_the_queue_the_answer_is_immediate() {
         let limiter = limiter(1, 0);
-        let _place = limiter.enter().await.unwrap();
-        assert_eq!(limiter.enter().await.err(), Some(Full::Queue));
+        let _place = limiter.enter(None).await.ok().unwrap();
+        assert_eq!(limiter.enter(None).await.err(), Some(Full::Queue));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_queue_is_left_after_the_longest_wait() {
         let limiter = limiter(1, 1);
-        let _place = limiter.enter().await.unwrap();
-        let began = tokio::time::Instant::now();
-        assert_eq!(limiter.enter().await.err(), Some(Full::Wait));
+        let _place = limiter.enter(None).await.ok().unwrap();
+        let began = Instant::now();
+        assert_eq!(limiter.enter(None).await.err(), Some(Full::Wait));
         assert_eq!(began.elapsed().as_secs(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_that_becomes_free_is_taken() {
         let limiter = limiter(1, 1);
-        let place = limiter.enter().await.unwrap();
-        let (entered, ()) = tokio::join!(limiter.enter(), async { drop(place) });
+        let place = limiter.enter(None).await.ok().unwrap();
+        let (entered, ()) = tokio::join!(limiter.enter(None), async { drop(place) });
         assert!(entered.is_ok());
     }
 }

@@ -60,6 +60,7 @@ impl From<UpstreamError> for Failure {
             | Kind::TlsFailed
             | Kind::CredentialsUnavailable
             | Kind::Overloaded
+            | Kind::OverShare
             | Kind::ClosedToAccount
             | Kind::WrongJob
             | Kind::Panicked

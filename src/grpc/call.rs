@@ -24,7 +24,10 @@ use super::{
     status::{self, CallError},
     timeout,
 };
-use crate::job::InvalidField;
+use crate::{
+    caller::{Caller, CallerIdentity},
+    job::InvalidField,
+};
 
 mod event;
 
@@ -36,8 +39,8 @@ const GRPC_TIMEOUT: &str = "grpc-timeout";
 const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
 const DETAILS: &str = "grpc-status-details-bin";
 
-/// What handlers find in the request's extensions: when the call came, how long its caller waits, and where to note how
-/// the answer came about.
+/// What handlers find in the request's extensions: when the call came, how long its caller waits, who that is, and where
+/// to note how the answer came about.
 #[derive(Debug, Clone)]
 pub(super) struct CallContext {
     pub(super) received: Instant,
@@ -45,6 +48,8 @@ pub(super) struct CallContext {
     pub(super) timeout: Option<Duration>,
     /// For the call's report.
     pub(super) note: Note,
+    /// The caller's verified name.
+    pub(super) identity: Option<Arc<CallerIdentity>>,
 }
 
 /// A service inside the envelope.
@@ -52,13 +57,19 @@ pub(super) struct CallContext {
 pub struct Enveloped<S> {
     inner: S,
     caller: Arc<str>,
+    identity: Option<Arc<CallerIdentity>>,
     reporter: Arc<Reporter>,
 }
 
 impl<S> Enveloped<S> {
-    /// Puts `inner` into the envelope; `caller` names the caller in the log.
-    pub(super) fn new(inner: S, caller: Arc<str>, reporter: Arc<Reporter>) -> Self {
-        Self { inner, caller, reporter }
+    /// Puts `inner` into the envelope of this caller's calls.
+    pub(super) fn new(inner: S, caller: &Caller, reporter: Arc<Reporter>) -> Self {
+        // For the log.
+        let name = match &caller.identity {
+            Some(identity) => format!("{identity} {}", caller.address),
+            None => caller.address.to_string(),
+        };
+        Self { inner, caller: name.into(), identity: caller.identity.clone(), reporter }
     }
 }
 
@@ -83,7 +94,8 @@ where
         let answer = match screen(&request) {
             Err(refused) => Answering::Refused(refused),
             Ok(timeout) => {
-                request.extensions_mut().insert(CallContext { received, timeout, note: event.note() });
+                let (identity, note) = (self.identity.clone(), event.note());
+                request.extensions_mut().insert(CallContext { received, timeout, note, identity });
                 // A handler may panic while it builds its future, too.
                 let called = std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
                 called.map_or_else(|_| Answering::Refused(Box::new(panicked())), Answering::Called)

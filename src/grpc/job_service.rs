@@ -24,9 +24,10 @@ use super::{
     status::{self, CallError},
 };
 use crate::{
-    describe::{Describer, Reply},
+    describe::{Asker, Describer, Reply},
     job::{InvalidField, JobKey},
     lifecycle::{Phase, PhaseWatch},
+    policy::PolicySource,
     proto::v1::DescribeJobRequest,
 };
 
@@ -38,15 +39,22 @@ const DESCRIBE_JOB: &str = "/glacier.jobs.v1.JobService/DescribeJob";
 #[derive(Clone)]
 pub(super) struct JobService {
     describer: Describer,
+    policy: Option<PolicySource>,
     phase: PhaseWatch,
     max_call_duration: Duration,
     max_request_bytes: usize,
 }
 
 impl JobService {
-    pub(super) fn new(describer: Describer, phase: PhaseWatch, settings: &GrpcSettings) -> Self {
+    pub(super) fn new(
+        describer: Describer,
+        policy: Option<PolicySource>,
+        phase: PhaseWatch,
+        settings: &GrpcSettings,
+    ) -> Self {
         Self {
             describer,
+            policy,
             phase,
             max_call_duration: settings.max_call_duration,
             max_request_bytes: settings.max_request_bytes,
@@ -55,21 +63,21 @@ impl JobService {
 
     /// Receives the request, asks the use case and answers, all before the deadline: a caller who never finishes sending is
     /// not waited for, and neither is one while the process ends.
-    async fn call_describe_job<B>(self, request: http::Request<B>) -> http::Response<Body>
+    async fn call_describe_job<B>(self, mut request: http::Request<B>) -> http::Response<Body>
     where
         B: HttpBody + Send + 'static,
         B::Error: Into<tonic::codegen::StdError> + Send + 'static,
     {
-        let context = request.extensions().get::<CallContext>();
-        let Some(deadline) = self.deadline(context) else {
+        let context = request.extensions_mut().remove::<CallContext>();
+        let Some(deadline) = self.deadline(context.as_ref()) else {
             return status::of(CallError::NoTime).into_http();
         };
-        let note = context.map(|context| context.note.clone()).unwrap_or_default();
+        let (identity, note) = context.map(|context| (context.identity, context.note)).unwrap_or_default();
         let mut grpc = tonic::server::Grpc::new(ReadyCodec).max_decoding_message_size(self.max_request_bytes);
         let stop = self.phase.reached(Phase::LastAnswers);
         let method = service_fn(move |request: Request<DescribeJobRequest>| {
-            let (service, note) = (self.clone(), note.clone());
-            async move { service.describe_job(request, deadline, &note).await }
+            let (service, identity, note) = (self.clone(), identity.clone(), note.clone());
+            async move { service.describe_job(request, identity.as_ref(), deadline, &note).await }
         });
         tokio::select! {
             // The use case knows more about a deadline that passes than we do here, so it goes first.
@@ -80,23 +88,35 @@ impl JobService {
         }
     }
 
+    /// The steps of a call whose request is decoded: validate, ask the policy, describe. The cache is asked last, so nobody
+    /// whom the policy denies can learn from anything here what is in it.
     async fn describe_job(
         &self,
         request: Request<DescribeJobRequest>,
+        asker: Asker<'_>,
         deadline: Instant,
         note: &Note,
     ) -> Result<Response<Bytes>, Status> {
         let (key, max_age) = validate(request.get_ref()).map_err(|fields| status::of(CallError::Invalid(fields)))?;
+        if !self.allows(asker, &key) {
+            return Err(status::of(CallError::NotAllowed { key: &key, caller: asker.map(AsRef::as_ref) }));
+        }
         let stop = self.phase.reached(Phase::LastAnswers);
-        let reply = self.describer.describe(&key, max_age, deadline, stop).await;
+        let reply = self.describer.describe(&key, asker, max_age, deadline, stop).await;
         note.set(reply.status.outcome());
         respond(&key, reply)
     }
 
+    /// Whether the policy allows this; without a policy everything is allowed.
+    fn allows(&self, asker: Asker<'_>, key: &JobKey) -> bool {
+        self.policy
+            .as_ref()
+            .is_none_or(|policy| policy.current().allows(asker.map(AsRef::as_ref), key.account_id(), key.vault_name()))
+    }
+
     /// The earlier of the caller's deadline and our own limit; `None` if the caller leaves no time at all.
     fn deadline(&self, context: Option<&CallContext>) -> Option<Instant> {
-        let (received, timeout) =
-            context.map_or_else(|| (Instant::now(), None), |context| (context.received, context.timeout));
+        let (received, timeout) = context.map_or_else(|| (Instant::now(), None), |call| (call.received, call.timeout));
         match timeout {
             Some(Duration::ZERO) => None,
             timeout => Some(received + timeout.map_or(self.max_call_duration, |t| t.min(self.max_call_duration))),

@@ -11,6 +11,7 @@ use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::{
+    caller::CallerIdentity,
     describe::DescribeError,
     job::{InvalidField, JobKey},
     upstream::{UpstreamError, UpstreamErrorKind},
@@ -33,6 +34,8 @@ const RETRY_LONGEST: Duration = Duration::from_mins(1);
 pub(super) enum CallError<'a> {
     /// Request fields are malformed.
     Invalid(Vec<InvalidField>),
+    /// The policy does not let this caller ask about this job's vault.
+    NotAllowed { key: &'a JobKey, caller: Option<&'a CallerIdentity> },
     /// The use case gave an error about this job.
     Describe { key: &'a JobKey, error: DescribeError },
     /// There is no request message, or it is none of ours: why not.
@@ -51,6 +54,13 @@ pub(super) enum CallError<'a> {
 pub(super) fn of(error: CallError<'_>) -> Status {
     match error {
         CallError::Invalid(fields) => invalid(fields),
+        CallError::NotAllowed { key, caller } => {
+            // What the caller knows already; nothing of the policy, and nothing of the job.
+            let who = caller.map_or_else(|| "a caller without a verified name".to_owned(), named);
+            let (vault, account) = (key.vault_name(), key.account_id());
+            let message = format!("{who} may not ask about jobs of vault {vault:?} in account {account:?}");
+            Answer::new(Code::PermissionDenied, "CALLER_NOT_ALLOWED", message).into()
+        }
         CallError::NoRequest(why) => {
             let message = format!("invalid request: {why}");
             Answer::new(Code::InvalidArgument, "INVALID_REQUEST", message).into()
@@ -86,6 +96,14 @@ impl crate::fuzzing::Door {
     pub fn status(key: &JobKey, error: UpstreamError) -> Status {
         of(CallError::Describe { key, error: DescribeError::Upstream(Arc::new(error)) })
     }
+}
+
+/// A caller's name, escaped, and cut so that the message stays below 1 KiB.
+fn named(caller: &CallerIdentity) -> String {
+    const SHOWN: usize = 300;
+    let name = caller.to_string();
+    let head: String = name.chars().take(SHOWN).collect();
+    if head.len() < name.len() { format!("{head:?}…") } else { format!("{head:?}") }
 }
 
 fn invalid(fields: Vec<InvalidField>) -> Status {
@@ -139,6 +157,12 @@ fn upstream(key: &JobKey, error: &UpstreamError) -> Status {
             Code::Unavailable,
             "GATEWAY_OVERLOADED",
             "this replica has too many requests to Glacier waiting",
+        )
+        .retry_in(RETRY_TRANSIENT),
+        UpstreamErrorKind::OverShare => Answer::new(
+            Code::ResourceExhausted,
+            "CALLER_OVER_SHARE",
+            "the caller has as many requests to Glacier under way and waiting as one caller may",
         )
         .retry_in(RETRY_TRANSIENT),
         UpstreamErrorKind::CredentialsExpired

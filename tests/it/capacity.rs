@@ -116,7 +116,7 @@ async fn a_flood_of_unknown_jobs_stays_within_the_limiter_and_harms_no_hit() {
 /// The limits can be set, and are kept.
 #[tokio::test(start_paused = true)]
 async fn the_flood_is_as_wide_as_the_settings_say() {
-    let limits = FetchLimits { in_flight: 3, waiting: 0, max_wait: SECOND };
+    let limits = FetchLimits { in_flight: 3, waiting: 0, max_wait: SECOND, ..FetchLimits::default() };
     let settings = DescribeSettings { limits, ..DescribeSettings::default() };
     let bench = Bench::with_settings(&settings, |_, _| async move {
         tokio::time::sleep(SECOND).await;

@@ -47,7 +47,7 @@ async fn ten_thousand_callers_of_one_cold_key_cost_one_call() {
 async fn a_waiter_is_a_future_of_less_than_two_kibibytes() {
     let bench = slow();
     let key = key("cold");
-    let waiter = bench.describer.describe(&key, None, Instant::now(), std::future::pending());
+    let waiter = bench.describer.describe(&key, None, None, Instant::now(), std::future::pending());
     assert!(size_of_val(&waiter) < 2048, "{}", size_of_val(&waiter));
 }
 
@@ -238,7 +238,7 @@ async fn different_keys_do_not_wait_for_each_other() {
 /// D15 in small: what waits too long or finds the queue full is shed; what is known is always given.
 #[tokio::test(start_paused = true)]
 async fn more_fetches_than_places_are_shed_and_hits_are_not() {
-    let limits = FetchLimits { in_flight: 2, waiting: 3, max_wait: SECOND };
+    let limits = FetchLimits { in_flight: 2, waiting: 3, max_wait: SECOND, ..FetchLimits::default() };
     let settings = DescribeSettings { limits, ..DescribeSettings::default() };
     let gate = Arc::new(Semaphore::new(1));
     let bench = Bench::with_settings(&settings, {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use clap::CommandFactory as _;
-use glacier_gateway::config::Cli;
+use glacier_gateway::{config::Cli, policy::Policy};
 
 fn read(file: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
@@ -19,7 +19,7 @@ fn words(text: &str, is_word: impl Fn(&str) -> bool) -> BTreeSet<String> {
 
 /// The reasons that the code can give.
 fn reasons() -> BTreeSet<String> {
-    const PREFIXES: [&str; 6] = ["GLACIER_", "GATEWAY_", "JOB_", "VAULT_", "INVALID_REQUEST", "DEADLINE_"];
+    const PREFIXES: [&str; 7] = ["CALLER_", "GLACIER_", "GATEWAY_", "JOB_", "VAULT_", "INVALID_REQUEST", "DEADLINE_"];
     let code = read("src/grpc/status.rs");
     let quoted = code.split('"').skip(1).step_by(2);
     let reasons: BTreeSet<_> = quoted
@@ -35,13 +35,22 @@ fn reasons() -> BTreeSet<String> {
 fn the_readme_and_the_proto_name_exactly_the_reasons_that_there_are() {
     let reasons = reasons();
     let is_reason = |word: &str| {
-        let ours = ["GLACIER_", "GATEWAY_", "JOB_", "VAULT_"].iter().any(|prefix| word.starts_with(prefix));
+        let ours = ["CALLER_", "GLACIER_", "GATEWAY_", "JOB_", "VAULT_"].iter().any(|prefix| word.starts_with(prefix));
         (ours && !word.starts_with("GLACIER_GATEWAY")) || matches!(word, "INVALID_REQUEST" | "DEADLINE_EXCEEDED")
     };
     let proto = read("proto/glacier/jobs/v1/job_service.proto");
     let (rpc, _messages) = proto.split_once("message DescribeJobRequest").unwrap();
     assert_eq!(words(rpc, is_reason), reasons);
     assert_eq!(words(&read("README.md"), is_reason), reasons);
+}
+
+#[test]
+fn the_policy_in_the_readme_is_one() {
+    let readme = read("README.md");
+    let (_, from) = readme.split_once("```toml\n").unwrap();
+    let (example, _) = from.split_once("```").unwrap();
+    let policy = Policy::parse(example).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(policy.len(), 2);
 }
 
 #[test]

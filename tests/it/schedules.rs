@@ -325,7 +325,8 @@ async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
                 let (describer, heard, key) = (describer.clone(), Arc::clone(&heard), key(&names[n]));
                 callers.push(tokio::spawn(async move {
                     let start = Instant::now();
-                    let reply = describer.describe(&key, max_age, start + patience.min(MAX_CALL), pending()).await;
+                    let deadline = start + patience.min(MAX_CALL);
+                    let reply = describer.describe(&key, None, max_age, deadline, pending()).await;
                     let (waited, at) = (start.elapsed(), Instant::now());
                     heard.lock().unwrap().push(Heard { key, max_age, patience, waited, at, reply });
                 }));

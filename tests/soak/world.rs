@@ -126,6 +126,7 @@ fn settings(endpoint: &str) -> AppSettings {
         freshness,
         cache: CacheSettings::default(),
         grpc: GrpcSettings::default(),
+        policy: None,
         server: ServerSettings { lame_duck: Duration::ZERO, ..ServerSettings::default() },
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use glacier_gateway::{
     cache::{CacheSettings, JobCache},
     clock::Clock,
-    describe::{DescribeSettings, Describer, Reply},
+    describe::{Asker, DescribeSettings, Describer, Reply},
     freshness::FreshnessSettings,
     job::{Identity, JobKey},
     metrics::DescribeMetrics,
@@ -109,18 +109,30 @@ impl Bench {
 
     /// A call whose caller waits ten seconds and accepts what policy accepts.
     pub(crate) async fn ask(&self, key: &JobKey) -> Reply {
-        self.describer.describe(key, None, Instant::now() + Duration::from_secs(10), pending()).await
+        self.describer.describe(key, None, None, Instant::now() + Duration::from_secs(10), pending()).await
     }
 
     /// A call whose caller waits ten seconds and accepts an answer of at most `max_age`.
     pub(crate) async fn ask_within(&self, key: &JobKey, max_age: Duration) -> Reply {
-        self.describer.describe(key, Some(max_age), Instant::now() + Duration::from_secs(10), pending()).await
+        self.describer.describe(key, None, Some(max_age), Instant::now() + Duration::from_secs(10), pending()).await
     }
 
     /// A call that runs by itself, whose caller waits `patience`.
     pub(crate) fn spawn_ask(&self, key: &JobKey, patience: Duration) -> tokio::task::JoinHandle<Reply> {
-        let (describer, key) = (self.describer.clone(), key.clone());
-        tokio::spawn(async move { describer.describe(&key, None, Instant::now() + patience, pending()).await })
+        self.spawn_ask_as(None, key, patience)
+    }
+
+    /// The same by a caller of this identity.
+    pub(crate) fn spawn_ask_as(
+        &self,
+        asker: Asker<'_>,
+        key: &JobKey,
+        patience: Duration,
+    ) -> tokio::task::JoinHandle<Reply> {
+        let (describer, key, asker) = (self.describer.clone(), key.clone(), asker.cloned());
+        tokio::spawn(async move {
+            describer.describe(&key, asker.as_ref(), None, Instant::now() + patience, pending()).await
+        })
     }
 }
 

@@ -201,6 +201,7 @@ fn settings_for(endpoint: &str) -> AppSettings {
         freshness: FreshnessSettings::default(),
         cache: CacheSettings::default(),
         grpc: GrpcSettings::default(),
+        policy: None,
         server: ServerSettings { lame_duck: Duration::ZERO, ..ServerSettings::default() },
     }
 }

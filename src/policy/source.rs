@@ -1,0 +1,61 @@
+//! Where the policy in force comes from.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use super::{Policy, PolicyErrors};
+use crate::{
+    metrics::ReloadMetrics,
+    reload::{self, LoadError, Reloaded, Watched},
+};
+
+/// The policy's file.
+#[derive(Debug, Clone)]
+pub struct PolicySettings {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How often it is read again.
+    pub reload_interval: Duration,
+}
+
+impl PolicySettings {
+    /// This file, read as often as others are.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, reload_interval: reload::INTERVAL }
+    }
+}
+
+/// Why there is no policy.
+pub type PolicyLoadError = LoadError<PolicyErrors>;
+
+/// Gives the policy in force. Cheap to clone, and to ask on every call.
+#[derive(Debug, Clone)]
+pub struct PolicySource(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    Fixed(Arc<Policy>),
+    Followed(Reloaded<Policy>),
+}
+
+impl PolicySource {
+    /// Always this policy.
+    pub fn fixed(policy: Policy) -> Self {
+        Self(Source::Fixed(Arc::new(policy)))
+    }
+
+    /// The policy in this file, and its newest usable one as it changes.
+    pub async fn follow(settings: PolicySettings, metrics: ReloadMetrics) -> Result<Self, PolicyLoadError> {
+        let PolicySettings { path, reload_interval: interval } = settings;
+        let watched = Watched { what: "policy", paths: vec![path], interval, metrics };
+        let parse = |contents: &[Vec<u8>]| Policy::read(&contents.concat());
+        Reloaded::load(watched, parse).await.map(Source::Followed).map(Self)
+    }
+
+    /// The policy now.
+    pub fn current(&self) -> Arc<Policy> {
+        match &self.0 {
+            Source::Fixed(policy) => Arc::clone(policy),
+            Source::Followed(newest) => newest.current(),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One noisy caller, and everybody else (faults.md, D16); with the clock paused.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use glacier_gateway::{
+    caller::CallerIdentity,
+    describe::{CacheStatus, DescribeError, DescribeSettings, FetchLimits, Forwarded, Reply, StaleBecause},
+    proto::v1::Tier,
+    upstream::UpstreamErrorKind,
+};
+use tokio::time::Instant;
+
+use crate::support::fake::{Bench, key, running};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn caller(name: &str) -> Arc<CallerIdentity> {
+    Arc::new(CallerIdentity::Spiffe(format!("spiffe://test/{name}")))
+}
+
+fn limited(limits: FetchLimits) -> DescribeSettings {
+    DescribeSettings { limits, ..DescribeSettings::default() }
+}
+
+/// An upstream that is done at once with jobs named `quick…`, and takes this long for the others.
+fn slow_but_for_quick(limits: FetchLimits, takes: Duration) -> Bench {
+    Bench::with_settings(&limited(limits), move |key, _| async move {
+        if !key.job_id().starts_with("quick") {
+            tokio::time::sleep(takes).await;
+        }
+        Ok(running(&key, Tier::Standard))
+    })
+}
+
+fn is_over_share(reply: &Reply) -> bool {
+    matches!(&reply.result, Err(DescribeError::Upstream(error)) if error.kind == UpstreamErrorKind::OverShare)
+}
+
+/// D16: random keys, short deadlines, a slow Glacier, for half a minute.
+#[tokio::test(start_paused = true)]
+async fn a_noisy_caller_harms_nobody_else() {
+    let (noisy_now, noisy_most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, most) = (Arc::clone(&noisy_now), Arc::clone(&noisy_most));
+    let bench = Bench::with_settings(&DescribeSettings::default(), move |key, _| {
+        let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+        async move {
+            match key.job_id().strip_prefix("noise") {
+                Some(_) => {
+                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::time::sleep(3 * SECOND).await;
+                    now.fetch_sub(1, Ordering::SeqCst);
+                }
+                None => tokio::time::sleep(SECOND / 5).await,
+            }
+            Ok(running(&key, Tier::Standard))
+        }
+    });
+    let (noisy, other) = (caller("noisy"), caller("other"));
+    bench.spawn_ask_as(Some(&other), &key("known"), 5 * SECOND).await.unwrap().result.unwrap();
+
+    let (mut floods, mut others) = (Vec::new(), Vec::new());
+    for tick in 0..3000 {
+        for n in 0..5 {
+            floods.push(bench.spawn_ask_as(Some(&noisy), &key(&format!("noise-{tick}-{n}")), 5 * MS));
+        }
+        if tick % 50 == 0 {
+            let before = Instant::now();
+            let own = bench.spawn_ask_as(Some(&other), &key(&format!("own-{tick}")), 5 * SECOND);
+            others.push(tokio::spawn(async move { (own.await.unwrap(), before.elapsed()) }));
+            // Hits are for everybody, the noisy one too.
+            for asker in [&noisy, &other] {
+                let hit = bench.spawn_ask_as(Some(asker), &key("known"), 5 * SECOND);
+                others.push(tokio::spawn(async move { (hit.await.unwrap(), before.elapsed()) }));
+            }
+        }
+        tokio::time::sleep(10 * MS).await;
+    }
+    for other in others {
+        let (reply, took) = other.await.unwrap();
+        assert!(reply.result.is_ok(), "{reply:?}");
+        assert!(took <= SECOND / 4, "{took:?}");
+    }
+    let mut refused = 0;
+    for call in floods {
+        refused += usize::from(is_over_share(&call.await.unwrap()));
+    }
+    assert!(refused > 5_000, "the flood was no flood: {refused} refused");
+    assert_eq!(noisy_most.load(Ordering::SeqCst), 32, "half of the places in flight");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_gives_nothing_of_the_share_back() {
+    let limits = FetchLimits { per_caller: 2, ..FetchLimits::default() };
+    let (bench, noisy) = (slow_but_for_quick(limits, 3 * SECOND), caller("noisy"));
+    for n in 0..2 {
+        let asked = bench.spawn_ask_as(Some(&noisy), &key(&format!("job-{n}")), 10 * SECOND);
+        tokio::time::sleep(MS).await;
+        asked.abort();
+    }
+    let refused = bench.spawn_ask_as(Some(&noisy), &key("quick"), SECOND).await.unwrap();
+    assert!(is_over_share(&refused), "{refused:?}");
+    let unstored = CacheStatus::Forwarded { reason: Forwarded::Miss, collapsed: false, stored: false };
+    assert_eq!(refused.status, unstored);
+    // Others, with or without a name, are no part of that.
+    for other in [Some(&caller("other")), None] {
+        assert!(bench.spawn_ask_as(other, &key("job-9"), 10 * SECOND).await.unwrap().result.is_ok());
+    }
+    // By now the two have ended.
+    assert!(bench.spawn_ask_as(Some(&noisy), &key("quick"), SECOND).await.unwrap().result.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn joining_and_hits_cost_nothing() {
+    let limits = FetchLimits { per_caller: 1, ..FetchLimits::default() };
+    let (bench, busy, other) = (slow_but_for_quick(limits, SECOND), caller("busy"), caller("other"));
+    bench.spawn_ask_as(Some(&busy), &key("quick"), SECOND).await.unwrap().result.unwrap();
+    let own = bench.spawn_ask_as(Some(&busy), &key("own"), 5 * SECOND);
+    let others = bench.spawn_ask_as(Some(&other), &key("others"), 5 * SECOND);
+    tokio::time::sleep(MS).await;
+    let joined = bench.spawn_ask_as(Some(&busy), &key("others"), 5 * SECOND);
+    let hit = bench.spawn_ask_as(Some(&busy), &key("quick"), 5 * SECOND);
+    for asked in [own, others, joined, hit] {
+        assert!(asked.await.unwrap().result.is_ok());
+    }
+    assert_eq!(bench.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_share_what_is_known_is_given_and_nothing_is_refreshed_early() {
+    let limits = FetchLimits { per_caller: 1, ..FetchLimits::default() };
+    let (bench, noisy, other) = (slow_but_for_quick(limits, 7 * SECOND), caller("noisy"), caller("other"));
+    let start = Instant::now();
+    bench.spawn_ask_as(Some(&noisy), &key("quick"), SECOND).await.unwrap().result.unwrap();
+    tokio::time::sleep(24 * SECOND).await;
+    let _held = bench.spawn_ask_as(Some(&noisy), &key("job"), 10 * SECOND);
+    while start.elapsed() < 29 * SECOND {
+        tokio::time::sleep(10 * MS).await;
+        let hit = bench.spawn_ask_as(Some(&noisy), &key("quick"), SECOND).await.unwrap();
+        assert!(matches!(hit.status, CacheStatus::Hit { .. }), "{:?}", hit.status);
+    }
+    assert_eq!(bench.calls(), 2, "no refresh on a share that is used up");
+    tokio::time::sleep_until(start + 30 * SECOND + 500 * MS).await;
+    let stale = bench.spawn_ask_as(Some(&noisy), &key("quick"), SECOND).await.unwrap();
+    assert!(matches!(stale.status, CacheStatus::Stale { because: StaleBecause::Error, .. }), "{:?}", stale.status);
+    assert!(stale.result.is_ok());
+    assert_eq!(bench.calls(), 2);
+    // Somebody else's question is their own.
+    let asked = bench.spawn_ask_as(Some(&other), &key("quick"), SECOND).await.unwrap();
+    let stored = CacheStatus::Forwarded { reason: Forwarded::Stale, collapsed: false, stored: true };
+    assert_eq!((asked.status, bench.calls()), (stored, 3));
+}
+
+/// The control of the test above: another caller's hits in those seconds do start a refresh.
+#[tokio::test(start_paused = true)]
+async fn within_the_share_hits_refresh_early() {
+    let limits = FetchLimits { per_caller: 1, ..FetchLimits::default() };
+    let (bench, honest) = (slow_but_for_quick(limits, 7 * SECOND), caller("honest"));
+    bench.spawn_ask_as(Some(&honest), &key("quick"), SECOND).await.unwrap().result.unwrap();
+    tokio::time::sleep(24 * SECOND).await;
+    for _ in 0..500 {
+        tokio::time::sleep(10 * MS).await;
+        bench.spawn_ask_as(Some(&honest), &key("quick"), SECOND).await.unwrap().result.unwrap();
+    }
+    assert_eq!(bench.calls(), 2);
+}
+
+/// A noisy caller's fetch waits behind its own others; who joined it asks anew, and does not pay for the noise.
+#[tokio::test(start_paused = true)]
+async fn who_joined_a_fetch_that_got_no_turn_asks_anew() {
+    let limits = FetchLimits { in_flight: 2, ..FetchLimits::default() };
+    let (bench, noisy, other) = (slow_but_for_quick(limits, 5 * SECOND), caller("noisy"), caller("other"));
+    let _in_flight = bench.spawn_ask_as(Some(&noisy), &key("job"), 10 * SECOND);
+    tokio::time::sleep(MS).await;
+    let waits = bench.spawn_ask_as(Some(&noisy), &key("quick"), 10 * SECOND);
+    tokio::time::sleep(MS).await;
+    let start = Instant::now();
+    let joins = bench.spawn_ask_as(Some(&other), &key("quick"), 10 * SECOND).await.unwrap();
+    assert!(joins.result.is_ok(), "{joins:?}");
+    assert!(start.elapsed() <= SECOND + 10 * MS, "{:?}", start.elapsed());
+    // The starter's own refusal came at the same moment.
+    let starter = waits.await.unwrap();
+    assert!(is_over_share(&starter), "{starter:?}");
+}
