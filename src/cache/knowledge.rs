@@ -170,3 +170,6 @@ impl Knowledge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@ fn the_code_decides_whatever_the_status() {
         ("BadRequest", 400, Kind::InvalidParameter),
         ("ThrottlingException", 400, Kind::Throttled),
         ("Throttling", 400, Kind::Throttled),
+        ("ThrottledException", 400, Kind::Throttled),
         ("TooManyRequestsException", 429, Kind::Throttled),
         ("RequestLimitExceeded", 503, Kind::Throttled),
         ("ServiceUnavailableException", 500, Kind::Unavailable),
@@ -34,13 +35,18 @@ fn the_code_decides_whatever_the_status() {
         ("InsufficientCapacityException", 400, Kind::Unavailable),
         ("InsufficientCapacityException", 503, Kind::Unavailable),
         ("InternalFailure", 500, Kind::Unavailable),
+        ("InternalServerException", 500, Kind::Unavailable),
         ("InternalServerError", 400, Kind::Unavailable),
+        ("InternalError", 500, Kind::Unavailable),
         ("AccessDeniedException", 403, Kind::AccessDenied),
         ("AccessDenied", 403, Kind::AccessDenied),
         ("ExpiredTokenException", 403, Kind::CredentialsExpired),
         ("ExpiredToken", 400, Kind::CredentialsExpired),
         ("InvalidSignatureException", 403, Kind::CredentialsRejected),
         ("InvalidSignatureException", 400, Kind::CredentialsRejected),
+        ("SignatureDoesNotMatch", 403, Kind::CredentialsRejected),
+        ("RequestExpired", 400, Kind::ClockSkewed),
+        ("RequestTimeTooSkewed", 403, Kind::ClockSkewed),
         ("UnrecognizedClientException", 400, Kind::CredentialsRejected),
         ("UnrecognizedClientException", 403, Kind::CredentialsRejected),
         ("MissingAuthenticationTokenException", 403, Kind::CredentialsRejected),
@@ -54,10 +60,13 @@ fn the_code_decides_whatever_the_status() {
         ("SerializationException", 400, Kind::Unexpected),
         ("ResourceNotFoundException", 404, Kind::JobNotFound),
     ] {
-        let error = classify_body(status, code, "whatever");
-        assert_eq!((error.kind, error.http_status), (kind, Some(status)), "{code}");
-        assert_eq!(error.glacier_code.as_deref(), Some(code));
-        assert!(error.sent);
+        // The status it comes with, and one for each thing that a status alone can mean.
+        for status in [status, 400, 429, 503] {
+            let error = classify_body(status, code, "whatever");
+            assert_eq!((error.kind, error.http_status), (kind, Some(status)), "{code}");
+            assert_eq!(error.glacier_code.as_deref(), Some(code));
+            assert!(error.sent);
+        }
     }
 }
 
@@ -99,14 +108,16 @@ fn a_missing_job_and_a_missing_vault_differ_in_the_message_only() {
 
 #[test]
 fn a_signature_refused_for_its_date_is_a_matter_of_clocks() {
-    for message in [
-        "Signature expired: 20170210T120000Z is now earlier than 20170210T121000Z",
-        "Signature not yet current: 20170210T123000Z is still later than 20170210T122000Z",
-    ] {
-        assert_eq!(classify_body(403, "InvalidSignatureException", message).kind, Kind::ClockSkewed);
+    for code in ["InvalidSignatureException", "SignatureDoesNotMatch"] {
+        for message in [
+            "Signature expired: 20170210T120000Z is now earlier than 20170210T121000Z",
+            "Signature not yet current: 20170210T123000Z is still later than 20170210T122000Z",
+        ] {
+            assert_eq!(classify_body(403, code, message).kind, Kind::ClockSkewed, "{code}");
+        }
+        let message = "The request signature we calculated does not match the signature you provided.";
+        assert_eq!(classify_body(403, code, message).kind, Kind::CredentialsRejected, "{code}");
     }
-    let message = "The request signature we calculated does not match the signature you provided.";
-    assert_eq!(classify_body(403, "InvalidSignatureException", message).kind, Kind::CredentialsRejected);
 }
 
 #[test]

@@ -248,6 +248,8 @@ fn fetch(bucket: &Bucket, outcome: impl Fn(u32) -> Option<Cause>, random: f64) -
     let mut progress = Progress::default();
     loop {
         progress.requests += 1;
+        // Three corrections, once each.
+        assert!(progress.requests <= DEFAULT_MAX_ATTEMPTS + 3, "it does not end: {progress:?}");
         let Some(cause) = outcome(progress.requests) else {
             bucket.reward(&progress);
             return progress;
