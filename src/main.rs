@@ -5,7 +5,7 @@ use std::{future::Future, process::ExitCode};
 use clap::Parser as _;
 use glacier_gateway::{
     commands,
-    config::{self, Cli, Command, DescribeArguments, ServeArguments},
+    config::{self, Cli, Command, DescribeArguments, HealthcheckArguments, ServeArguments},
     proto::v1::DescribeJobRequest,
     telemetry,
 };
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "emulator")]
         Command::Demo(arguments) => demo(&arguments),
         Command::Describe(arguments) => describe(arguments),
+        Command::Healthcheck(arguments) => healthcheck(arguments),
     }
 }
 
@@ -57,6 +58,11 @@ fn describe(arguments: DescribeArguments) -> ExitCode {
     };
     let question = commands::describe::Question { request, target: arguments.target, timeout: *arguments.timeout };
     block_on(commands::describe::run(question))
+}
+
+fn healthcheck(arguments: HealthcheckArguments) -> ExitCode {
+    let HealthcheckArguments { address, service, timeout } = arguments;
+    block_on(commands::healthcheck::run(commands::healthcheck::Question { address, service, timeout: *timeout }))
 }
 
 fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
