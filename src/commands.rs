@@ -8,6 +8,7 @@ use std::{
 #[cfg(feature = "emulator")]
 pub mod demo;
 pub mod describe;
+pub mod healthcheck;
 pub mod serve;
 
 /// The command could not start, or failed.

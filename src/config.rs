@@ -26,7 +26,7 @@ mod values;
 
 #[cfg(feature = "emulator")]
 pub use arguments::DemoArguments;
-pub use arguments::{Cli, Command, DescribeArguments, LogArguments, ServeArguments};
+pub use arguments::{Cli, Command, DescribeArguments, HealthcheckArguments, LogArguments, ServeArguments};
 pub use values::Problems;
 
 /// Reads one environment variable; empty counts as unset.

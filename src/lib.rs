@@ -20,7 +20,7 @@
 //! | room | what it holds |
 //! | --- | --- |
 //! | [`app`] | the composition root: bind, wire, run; the only file that names every layer |
-//! | [`commands`] | what `serve`, `demo` and `describe` do |
+//! | [`commands`] | what `serve`, `demo`, `describe` and `healthcheck` do |
 //! | [`config`] | flags and environment, validated into each layer's own settings |
 //! | [`job`] | what names a job ([`job::JobKey`]), and the facts about one that policy needs |
 //! | [`freshness`] | the pure policy: how long is this true? |

@@ -5,7 +5,7 @@ use std::{future::Future, process::ExitCode};
 use clap::Parser as _;
 use glacier_gateway::{
     commands,
-    config::{self, Cli, Command, DescribeArguments, ServeArguments},
+    config::{self, Cli, Command, DescribeArguments, HealthcheckArguments, ServeArguments},
     metrics::Metrics,
     proto::v1::DescribeJobRequest,
     telemetry,
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "emulator")]
         Command::Demo(arguments) => demo(&arguments),
         Command::Describe(arguments) => describe(arguments),
+        Command::Healthcheck(arguments) => healthcheck(arguments),
     }
 }
 
@@ -64,6 +65,11 @@ fn describe(arguments: DescribeArguments) -> ExitCode {
     };
     let question = commands::describe::Question { request, target: arguments.target, tls, timeout: *arguments.timeout };
     block_on(commands::describe::run(question))
+}
+
+fn healthcheck(arguments: HealthcheckArguments) -> ExitCode {
+    let HealthcheckArguments { address, service, timeout } = arguments;
+    block_on(commands::healthcheck::run(commands::healthcheck::Question { address, service, timeout: *timeout }))
 }
 
 /// Runs a command whose last words are to be in the log.

@@ -25,6 +25,8 @@ pub enum Command {
     Demo(DemoArguments),
     /// Ask a running gateway about one job; prints the answer as JSON
     Describe(DescribeArguments),
+    /// Ask a running gateway whether it is healthy; exits with 0 if it is, and with 1 if not
+    Healthcheck(HealthcheckArguments),
 }
 
 /// Arguments of `serve`.
@@ -282,4 +284,18 @@ pub struct DescribeArguments {
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     pub help: Option<bool>,
+}
+
+/// Arguments of `healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArguments {
+    /// Where the gateway answers health checks in plaintext: its --listen, or with TLS its --health-listen
+    #[arg(long, default_value = "127.0.0.1:50051", value_name = "HOST:PORT")]
+    pub address: String,
+    /// What to ask about: readiness, liveness, or a gRPC service [default: the gateway as a whole, its readiness]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    pub service: String,
+    /// How long to wait for the answer
+    #[arg(long, default_value = "2s", value_name = "DURATION")]
+    pub timeout: humantime::Duration,
 }

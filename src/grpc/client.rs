@@ -1,4 +1,4 @@
-//! A client of our own service, for the `describe` command, the demo and the tests.
+//! A client of our own services, for the commands `describe` and `healthcheck`, the demo and the tests.
 
 use std::{collections::BTreeMap, error::Error, fmt, iter, time::Duration};
 
@@ -8,6 +8,7 @@ use tonic::{
     metadata::MetadataMap,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
 use super::cache_status::{AGE, CACHE_STATUS};
@@ -126,6 +127,54 @@ fn endpoint(target: &str, scheme: &'static str, connect_timeout: Duration) -> Re
 /// An error's text says little without what caused it.
 fn with_causes(error: &dyn Error) -> String {
     iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// What `grpc.health.v1` said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// `SERVING`.
+    Serving,
+    /// Any other status, by its name in the protocol.
+    Otherwise(&'static str),
+}
+
+/// A health check that got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HealthError {
+    /// The address is none.
+    #[error("must be HOST:PORT")]
+    Address,
+    /// Nobody accepts connections there, or what does speaks another protocol.
+    #[error("cannot connect: {0}")]
+    Connection(String),
+    /// An error in place of an answer, such as `NOT_FOUND` for a name that is not known.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+}
+
+/// Asks the gateway at `address` (`HOST:PORT`, plaintext) about `service`. Connecting ends within `connect_timeout`; the
+/// answer may take as long as the caller lets it.
+pub async fn health(address: &str, service: &str, connect_timeout: Duration) -> Result<Health, HealthError> {
+    let uri: http::Uri = format!("http://{address}").parse().map_err(|_| HealthError::Address)?;
+    if uri.port().is_none() || uri.path() != "/" {
+        return Err(HealthError::Address);
+    }
+    let channel = Endpoint::from(uri).connect_timeout(connect_timeout).connect().await;
+    let channel = channel.map_err(|error| HealthError::Connection(innermost(&error)))?;
+    let request = HealthCheckRequest { service: service.to_owned() };
+    let answer = HealthClient::new(channel).check(request).await;
+    let answer = answer.map_err(|status| HealthError::Refused(Box::new(Refusal::from(&status))))?;
+    Ok(match answer.get_ref().status() {
+        ServingStatus::Serving => Health::Serving,
+        other @ (ServingStatus::Unknown | ServingStatus::NotServing | ServingStatus::ServiceUnknown) => {
+            Health::Otherwise(other.as_str_name())
+        }
+    })
+}
+
+/// The cause below tonic's "transport error", which is what tells a reader something.
+fn innermost(error: &dyn Error) -> String {
+    iter::successors(Some(error), |error| (*error).source()).last().map(ToString::to_string).unwrap_or_default()
 }
 
 impl From<&Status> for Refusal {

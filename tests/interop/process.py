@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -100,9 +101,9 @@ def running(name, argv, env, stop_signal=signal.SIGTERM):
 
 
 @contextlib.contextmanager
-def running_gateway(endpoint, *flags, token=None, lame_duck="0s", admin_listen="off"):
-    """`glacier-gateway serve` before the Glacier at `endpoint`, on a port of its own."""
-    argv = [GATEWAY, "serve", "--listen", "127.0.0.1:0", "--admin-listen", admin_listen, "--region", REGION]
+def running_gateway(endpoint, *flags, token=None, lame_duck="0s", listen="127.0.0.1:0", admin_listen="off"):
+    """`glacier-gateway serve` before the Glacier at `endpoint`, on a port of its own unless `listen` says which."""
+    argv = [GATEWAY, "serve", "--listen", listen, "--admin-listen", admin_listen, "--region", REGION]
     argv += ["--endpoint-url", endpoint]
     argv += ["--log-format", "json", "--lame-duck", lame_duck, "--drain", "5s", *flags]
     with empty_home() as home, running("gateway", argv, aws_environment(home, token)) as process:
@@ -152,3 +153,12 @@ def listening_event(line):
         return fields if fields["message"] == "listening" else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def free_addresses(count):
+    """As many addresses on loopback on which nobody listens, for programs that must know each other's beforehand."""
+    with contextlib.ExitStack() as open_sockets:
+        sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]

@@ -47,7 +47,13 @@ async fn a_taken_port_is_a_clear_message() {
 
 #[tokio::test]
 async fn every_command_explains_itself() {
-    for arguments in [&["--help"][..], &["serve", "--help"], &["demo", "--help"], &["describe", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["demo", "--help"],
+        &["describe", "--help"],
+        &["healthcheck", "--help"],
+    ] {
         let (code, stdout, _) = run(arguments).await;
         assert_eq!(code, 0);
         assert!(stdout.contains("Usage:"), "{stdout}");
@@ -180,4 +186,41 @@ async fn describe_explains_errors_and_exits_with_1() {
     let (code, _, stderr) = run(&["describe", VAULT, "job", "--target", "nowhere"]).await;
     assert_eq!(code, 1);
     assert!(stderr.contains("--target"), "{stderr}");
+}
+
+#[tokio::test]
+async fn healthcheck_exits_with_0_while_the_gateway_serves_and_with_1_while_it_drains() {
+    let mut gateway = Served::start(&["--region", "us-east-1", "--lame-duck", "1h"]).await;
+    let address = gateway.address.clone();
+    for service in ["", "readiness", "liveness", "glacier.jobs.v1.JobService"] {
+        let told = run(&["healthcheck", "--address", &address, "--service", service]).await;
+        assert_eq!(told, (0, String::new(), String::new()), "{service:?}");
+    }
+    let (code, _, stderr) = run(&["healthcheck", "--address", &address, "--service", "nobody"]).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("NOT_FOUND"), "{stderr}");
+
+    gateway.signal("TERM").await;
+    gateway.wait_for("told to stop; not ready any more, still accepting").await;
+    let (code, stdout, stderr) = run(&["healthcheck", "--address", &address]).await;
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert_eq!(stderr, format!("glacier-gateway: {address}: NOT_SERVING\n"));
+    assert_eq!(run(&["healthcheck", "--address", &address, "--service", "liveness"]).await.0, 0);
+}
+
+#[tokio::test]
+async fn healthcheck_says_in_one_line_why_it_got_no_answer() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_address = silent.local_addr().unwrap().to_string();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for (address, words) in [
+        (silent_address.as_str(), "no answer within 200ms"),
+        (&nobody, "cannot connect"),
+        ("nowhere", "must be HOST:PORT"),
+        ("127.0.0.1:1/path", "must be HOST:PORT"),
+    ] {
+        let (code, stdout, stderr) = run(&["healthcheck", "--address", address, "--timeout", "200ms"]).await;
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (1, "", 1), "{stderr}");
+        assert!(stderr.contains(address) && stderr.contains(words), "{stderr}");
+    }
 }

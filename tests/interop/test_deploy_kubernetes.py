@@ -1,0 +1,185 @@
+"""The manifests under `deploy/kubernetes` and the policies under `deploy/iam`, checked against kustomize, against
+Kubernetes' own schemas, and against what the gateway says of itself."""
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from settings import settings_of
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+KUBERNETES = DEPLOY / "kubernetes"
+OVERLAYS = sorted(folder.parent.name for folder in KUBERNETES.glob("*/kustomization.yaml"))
+SERVING = [overlay for overlay in OVERLAYS if overlay != "dev"]
+# Kinds of operators, of which Kubernetes has no schema.
+FOREIGN = {"PodMonitor"}
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+SIZES = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+ACCOUNT = "111122223333"
+
+
+@pytest.fixture(scope="module")
+def rendered():
+    """What each overlay becomes, by its name."""
+    return {overlay: list(yaml.safe_load_all(kustomize(overlay))) for overlay in OVERLAYS}
+
+
+def kustomize(overlay):
+    return subprocess.run(["kustomize", "build", KUBERNETES / overlay], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def settings():
+    """Of `serve`: the default of each variable, None where there is none."""
+    return {variable: setting.default for variable, setting in settings_of("serve").items()}
+
+
+def seconds(duration):
+    number, unit = re.fullmatch(r"(\d+)([a-z]+)", duration).groups()
+    return int(number) * SECONDS[unit]
+
+
+def size(text):
+    number, unit = re.fullmatch(r"(\d+)([A-Za-z]+)", text).groups()
+    return int(number) * SIZES[unit]
+
+
+def the(kind, documents):
+    """The one document of this kind."""
+    (found,) = [document for document in documents if document["kind"] == kind]
+    return found
+
+
+def pod_of(documents):
+    return the("Deployment", documents)["spec"]["template"]["spec"]
+
+
+def container_of(documents):
+    (container,) = pod_of(documents)["containers"]
+    return container
+
+
+def environment_of(documents):
+    return {variable["name"]: variable["value"] for variable in container_of(documents).get("env", [])}
+
+
+def newest_versions():
+    """The two newest minor versions of Kubernetes that the package has schemas for."""
+    folder = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
+    versions = {tuple(map(int, re.match(r"v(\d+)\.(\d+)", path.name).groups())) for path in folder.glob("v*-strict")}
+    return [f"{major}.{minor}" for major, minor in sorted(versions)[-2:]]
+
+
+@pytest.mark.parametrize("version", newest_versions())
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kubernetes_accepts_every_manifest(rendered, overlay, version):
+    known = [document for document in rendered[overlay] if document["kind"] not in FOREIGN]
+    assert len(known) >= 7
+    for document in known:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_variable_is_one_of_the_gateway(rendered, settings, overlay):
+    # Flags have variables, and the manifests use those.
+    (command,) = container_of(rendered[overlay])["args"]
+    known = settings if command == "serve" else settings_of(command)
+
+    for name in environment_of(rendered[overlay]):
+        assert name in known or name.startswith("AWS_"), name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_probes_ask_where_the_gateway_answers_them_and_names_that_it_knows(rendered, overlay):
+    container = container_of(rendered[overlay])
+    environment = environment_of(rendered[overlay])
+    # Probes know no TLS.
+    plain = "GLACIER_GATEWAY_HEALTH_LISTEN" if "GLACIER_GATEWAY_TLS_CERTIFICATE" in environment else "GLACIER_GATEWAY_LISTEN"
+    port = int(environment[plain].rpartition(":")[2])
+
+    probes = {name: container[name]["grpc"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert {probe["port"] for probe in probes.values()} == {port}
+    assert probes["startupProbe"]["service"] == probes["readinessProbe"]["service"] == "readiness"
+    # What is not ready must not be killed for it.
+    assert probes["livenessProbe"]["service"] == "liveness"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_ports_are_those_that_the_gateway_listens_on(rendered, settings, overlay):
+    container = container_of(rendered[overlay])
+    listening = {"GLACIER_GATEWAY_LISTEN": "grpc", "GLACIER_GATEWAY_ADMIN_LISTEN": "admin", "GLACIER_GATEWAY_HEALTH_LISTEN": "health"}
+    environment = environment_of(rendered[overlay])
+    wanted = {name: int(environment[variable].rpartition(":")[2]) for variable, name in listening.items() if variable in environment}
+
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == wanted
+    assert all(environment[variable].startswith("0.0.0.0:") for variable in listening if variable in environment)
+    # And those are the defaults, so that documents and manifests speak of the same.
+    assert wanted["grpc"] == int(settings["GLACIER_GATEWAY_LISTEN"].rpartition(":")[2])
+    for service in (document for document in rendered[overlay] if document["kind"] == "Service"):
+        assert [(port["port"], port["targetPort"]) for port in service["spec"]["ports"]] == [(wanted["grpc"], "grpc")]
+        (protocol,) = {port["appProtocol"] for port in service["spec"]["ports"]}
+        assert (protocol == "grpcs") == ("GLACIER_GATEWAY_TLS_CERTIFICATE" in environment), protocol
+
+
+@pytest.mark.parametrize("overlay", SERVING)
+def test_the_termination_grace_is_longer_than_all_that_happens_in_it(rendered, settings, overlay):
+    pod, environment = pod_of(rendered[overlay]), environment_of(rendered[overlay])
+    before_the_signal = container_of(rendered[overlay])["lifecycle"]["preStop"]["sleep"]["seconds"]
+    after_it = [environment.get(name, settings[name]) for name in ("GLACIER_GATEWAY_LAME_DUCK", "GLACIER_GATEWAY_DRAIN")]
+
+    assert pod["terminationGracePeriodSeconds"] > before_the_signal + sum(map(seconds, after_it))
+
+
+@pytest.mark.parametrize("overlay", SERVING)
+def test_the_memory_limit_is_twice_the_cache_and_128_mib(rendered, settings, overlay):
+    variable = "GLACIER_GATEWAY_CACHE_CAPACITY"
+    capacity = environment_of(rendered[overlay]).get(variable, settings[variable])
+
+    assert size(container_of(rendered[overlay])["resources"]["limits"]["memory"]) == 2 * size(capacity) + 128 * 2**20
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nothing_selects_other_pods_or_misses_ours(rendered, overlay):
+    ours = the("Deployment", rendered[overlay])["spec"]["template"]["metadata"]["labels"]
+    selectors = [document["spec"].get("selector", {}).get("matchLabels") for document in rendered[overlay] if document["kind"] in
+                 ("Deployment", "PodDisruptionBudget", "PodMonitor")]
+    selectors += [document["spec"]["selector"] for document in rendered[overlay] if document["kind"] == "Service"]
+    selectors += [document["spec"]["podSelector"]["matchLabels"] for document in rendered[overlay] if document["kind"] == "NetworkPolicy"]
+    assert len(selectors) >= 5
+    assert all(selector and selector.items() <= ours.items() for selector in selectors)
+
+
+def test_the_policy_file_of_the_overlay_is_toml_that_allows_somebody(rendered):
+    policy = tomllib.loads(the("ConfigMap", rendered["mtls"])["data"]["policy.toml"])
+    assert policy["allow"] and all({"callers", "accounts", "vaults"} == set(rule) for rule in policy["allow"])
+
+
+def test_the_role_may_describe_jobs_and_nothing_else():
+    (statement,) = json.loads((DEPLOY / "iam/policy.json").read_text())["Statement"]
+    assert (statement["Effect"], statement["Action"]) == ("Allow", "glacier:DescribeJob")
+    assert statement["Resource"].startswith("arn:aws:glacier:")
+
+
+def test_only_the_service_account_of_the_manifests_may_take_the_role(rendered):
+    account = the("ServiceAccount", rendered["irsa"])["metadata"]
+    who = (account["namespace"], account["name"])
+
+    (irsa,) = json.loads((DEPLOY / "iam/trust-irsa.json").read_text())["Statement"]
+    issuer = irsa["Principal"]["Federated"].partition("oidc-provider/")[2]
+    assert irsa["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert irsa["Condition"] == {
+        "StringEquals": {f"{issuer}:sub": "system:serviceaccount:{}:{}".format(*who), f"{issuer}:aud": "sts.amazonaws.com"}
+    }
+    assert f":{ACCOUNT}:" in account["annotations"]["eks.amazonaws.com/role-arn"]
+
+    (pod_identity,) = json.loads((DEPLOY / "iam/trust-pod-identity.json").read_text())["Statement"]
+    assert pod_identity["Principal"] == {"Service": "pods.eks.amazonaws.com"}
+    assert set(pod_identity["Action"]) == {"sts:AssumeRole", "sts:TagSession"}
+    tags = pod_identity["Condition"]["StringEquals"]
+    assert (tags["aws:RequestTag/kubernetes-namespace"], tags["aws:RequestTag/kubernetes-service-account"]) == who
