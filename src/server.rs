@@ -26,6 +26,9 @@ use crate::{
 };
 
 mod connection;
+mod descriptors;
+mod frames;
+mod guard;
 pub(crate) mod listener;
 mod preface;
 
@@ -34,7 +37,7 @@ pub use connection::ConnectionSettings;
 /// Settings of the server.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// Most connections at once; one more is closed as soon as it is accepted.
+    /// Most connections at once; one more is closed as soon as it is accepted. Fewer if descriptors are few.
     pub max_connections: usize,
     /// Limits of one connection.
     pub connection: ConnectionSettings,
@@ -100,7 +103,7 @@ pub async fn run<S: Serve>(
     let connections = Connections {
         tracker: TaskTracker::new(),
         close: CancellationToken::new(),
-        places: Arc::new(Semaphore::new(settings.max_connections)),
+        places: Arc::new(Semaphore::new(descriptors::room_for(settings.max_connections))),
         phase: lifecycle.watch(),
         settings: settings.connection.clone(),
     };

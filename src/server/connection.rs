@@ -14,6 +14,8 @@ use tokio::{
 
 use super::{
     Serve,
+    frames::Ration,
+    guard::{Guarded, Limits},
     preface::{self, PrefaceError},
 };
 use crate::lifecycle::{Phase, PhaseWatch};
@@ -39,8 +41,14 @@ pub struct ConnectionSettings {
     pub ping_interval: Duration,
     /// How long it may take to answer a ping.
     pub ping_timeout: Duration,
-    /// How long the HTTP/2 preface may take.
-    pub preface_timeout: Duration,
+    /// How long the HTTP/2 preface may take, then the first frame, and then each frame and header block once begun.
+    pub handshake_timeout: Duration,
+    /// How long bytes may wait to be written while the client reads none.
+    pub write_timeout: Duration,
+    /// Frames in a second that ask for nothing (PING, SETTINGS, empty DATA and the like), beside ten for each call.
+    pub max_control_frames: u32,
+    /// Calls in a second that the client may reset.
+    pub max_resets: u32,
     /// When a connection is told to go away, so that balancers spread callers anew. Spread by a tenth either way.
     pub max_age: Duration,
     /// How long its calls may then still run.
@@ -59,7 +67,13 @@ impl Default for ConnectionSettings {
             max_send_buffer: 64 * 1024,
             ping_interval: Duration::from_mins(1),
             ping_timeout: Duration::from_secs(20),
-            preface_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            // Three times the longest call: nobody waits any more for what was to be written.
+            write_timeout: Duration::from_secs(30),
+            // An idle client sends a handful; a flood sends hundreds of thousands.
+            max_control_frames: 1000,
+            // Ten times a second all the calls that a connection may have.
+            max_resets: 2000,
             max_age: Duration::from_mins(30),
             age_grace: Duration::from_secs(15),
         }
@@ -88,11 +102,12 @@ pub(super) async fn serve(
     let closing = phase.reached(Phase::Closing);
     tokio::pin!(closing);
     let stream = tokio::select! {
-        stream = preface::expect(stream, settings.preface_timeout) => stream?,
+        stream = preface::expect(stream, settings.handshake_timeout) => stream?,
         // It has sent nothing yet, so nothing is lost.
         () = &mut closing => return Ok(()),
     };
-    let connection = builder(&settings).serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let guarded = TokioIo::new(Guarded::new(stream, limits(&settings)));
+    let connection = builder(&settings).serve_connection(guarded, TowerToHyperService::new(service));
     tokio::pin!(connection);
 
     let spread = 1.0 + AGE_SPREAD * (2.0 * fastrand::f64() - 1.0);
@@ -111,6 +126,14 @@ pub(super) async fn serve(
     } else {
         // Bounded by the drain.
         Ok(connection.await?)
+    }
+}
+
+fn limits(settings: &ConnectionSettings) -> Limits {
+    Limits {
+        unfinished: settings.handshake_timeout,
+        unread: settings.write_timeout,
+        ration: Ration { control_frames: settings.max_control_frames, resets: settings.max_resets },
     }
 }
 

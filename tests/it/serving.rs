@@ -183,7 +183,7 @@ async fn silent_connections_and_open_streams_do_not_hold_up_the_end() {
 /// D10 in small.
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed() {
-    let gateway = Gateway::start_with(|s| s.server.connection.preface_timeout = Duration::from_millis(50)).await;
+    let gateway = Gateway::start_with(|s| s.server.connection.handshake_timeout = Duration::from_millis(50)).await;
     let mut silent = TcpStream::connect(gateway.address).await.unwrap();
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(PATIENCE, silent.read_to_end(&mut rest)).await.expect("closed");
