@@ -122,11 +122,18 @@ class Wire:
                 return found
         raise AssertionError(f"closed before a frame of kind {kind} came")
 
+    def answers(self, streams):
+        """The last headers of each stream: the trailers, or the only ones."""
+        last = {}
+        while missing := set(streams) - set(last):
+            found = self.wait_for(HEADERS)
+            if found.stream in missing and found.flags & END_STREAM:
+                last[found.stream] = found.payload
+        return last
+
     def answer(self, stream):
-        """The last headers of a stream: the trailers, or the only ones."""
-        while not (found := self.wait_for(HEADERS, stream)).flags & END_STREAM:
-            pass
-        return found.payload
+        """The same of one stream."""
+        return self.answers([stream])[stream]
 
     def settle(self):
         """Returns once everything that was sent has been looked at."""
