@@ -1,6 +1,6 @@
 //! One connection: the preface in time, hyper with every limit set, an age, and an end.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
 use hyper::server::conn::http2;
 use hyper_util::{
@@ -9,7 +9,7 @@ use hyper_util::{
 };
 use tokio::{
     net::TcpStream,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -83,6 +83,9 @@ impl Default for ConnectionSettings {
 /// gRFC A9 asks for a tenth either way, so that connections made together do not end together.
 const AGE_SPREAD: f64 = 0.1;
 
+/// A connection that came last may have sent calls already, which only a GOAWAY tells its client to send elsewhere.
+const LAST_PREFACE: Duration = Duration::from_millis(500);
+
 /// Why a connection ended badly.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
@@ -101,10 +104,21 @@ pub(super) async fn serve(
 ) -> Result<(), ConnectionError> {
     let closing = phase.reached(Phase::Closing);
     tokio::pin!(closing);
-    let stream = tokio::select! {
-        stream = preface::expect(stream, settings.handshake_timeout) => stream?,
-        // It has sent nothing yet, so nothing is lost.
-        () = &mut closing => return Ok(()),
+    let mut is_closing = false;
+    let stream = {
+        let expected = preface::expect(stream, settings.handshake_timeout);
+        tokio::pin!(expected);
+        tokio::select! {
+            stream = &mut expected => stream?,
+            () = &mut closing => {
+                is_closing = true;
+                match timeout(LAST_PREFACE, expected).await {
+                    Ok(stream) => stream?,
+                    // It has sent nothing, so nothing is lost.
+                    Err(_elapsed) => return Ok(()),
+                }
+            }
+        }
     };
     let guarded = TokioIo::new(Guarded::new(stream, limits(&settings)));
     let connection = builder(&settings).serve_connection(guarded, TowerToHyperService::new(service));
@@ -114,7 +128,8 @@ pub(super) async fn serve(
     let old = Instant::now() + settings.max_age.mul_f64(spread);
     let aged = tokio::select! {
         ended = &mut connection => return Ok(ended?),
-        () = &mut closing => false,
+        () = &mut closing, if !is_closing => false,
+        () = ready(()), if is_closing => false,
         () = sleep_until(old) => true,
     };
     connection.as_mut().graceful_shutdown();

@@ -8,7 +8,7 @@ use std::{
     future::Future as _,
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -18,6 +18,11 @@ use tokio::{
 };
 
 use super::frames::{Flood, Frames, Ration};
+
+/// How long a client may take to close after us, and how much it may still send. An honest one has a round trip's worth
+/// of window updates on the way.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: usize = 64 * 1024;
 
 /// What the guard allows.
 #[derive(Debug, Clone, Copy)]
@@ -57,11 +62,24 @@ pub(super) struct Guarded<I> {
     reading: Option<Pin<Box<Sleep>>>,
     /// Runs while we wait for the client to read.
     writing: Option<Pin<Box<Sleep>>>,
+    is_shut_down: bool,
+    /// Runs while we wait for the client to close.
+    lingering: Option<Pin<Box<Sleep>>>,
+    lingering_left: usize,
 }
 
 impl<I> Guarded<I> {
     pub(super) fn new(io: I, limits: Limits) -> Self {
-        Self { io, limits, frames: Frames::new(limits.ration), reading: None, writing: None }
+        Self {
+            io,
+            limits,
+            frames: Frames::new(limits.ration),
+            reading: None,
+            writing: None,
+            is_shut_down: false,
+            lingering: None,
+            lingering_left: LINGER_BYTES,
+        }
     }
 
     /// Passes the outcome of a write on, unless none has succeeded for too long.
@@ -109,7 +127,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guarded<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.io).poll_write(cx, bytes);
@@ -122,10 +140,28 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
         this.written(cx, outcome)
     }
 
+    /// Then waits for the client to close as well: a socket that is closed with something unread is reset, and what was
+    /// written last, such as answers, may never arrive.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let outcome = Pin::new(&mut this.io).poll_shutdown(cx);
-        this.written(cx, outcome)
+        if !this.is_shut_down {
+            let outcome = Pin::new(&mut this.io).poll_shutdown(cx);
+            ready!(this.written(cx, outcome))?;
+            this.is_shut_down = true;
+        }
+        let mut scrap = [0; 4096];
+        while this.lingering_left > 0 {
+            let mut buffer = ReadBuf::new(&mut scrap);
+            match Pin::new(&mut this.io).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    this.lingering_left = this.lingering_left.saturating_sub(buffer.filled().len());
+                }
+                Poll::Ready(_) => break,
+                Poll::Pending if is_over(&mut this.lingering, LINGER, cx) => break,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(
@@ -252,6 +288,31 @@ mod tests {
         });
         server.write_all(&[0; 1000]).await.unwrap();
         reader.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_client_still_sends_is_read_until_it_closes_or_has_had_its_time() {
+        for (closes_after, waited) in [(LINGER / 2, LINGER / 2), (2 * LINGER, LINGER)] {
+            let (mut client, mut server) = guarded(1024);
+            let leaving = tokio::spawn(async move {
+                assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "told at once");
+                client.write_all(&frame(PING, 0, 8)).await.unwrap();
+                sleep(closes_after).await;
+            });
+            let start = Instant::now();
+            server.shutdown().await.unwrap();
+            assert_eq!(start.elapsed(), waited);
+            leaving.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_stops_sending_is_not_read_for_ever() {
+        let (mut client, mut server) = guarded(1024);
+        let flood = tokio::spawn(async move { while client.write_all(&[0; 1024]).await.is_ok() {} });
+        server.shutdown().await.unwrap();
+        drop(server);
+        flood.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,6 +16,7 @@ mod identity;
 mod members;
 mod network;
 mod providers;
+mod rollout;
 mod roundtrip;
 mod schedules;
 mod serving;
