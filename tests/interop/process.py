@@ -103,9 +103,9 @@ def running(name, argv, env, stop_signal=signal.SIGTERM):
 
 
 @contextlib.contextmanager
-def running_gateway(endpoint, *flags, token=None, lame_duck="0s", prefix=()):
+def running_gateway(endpoint, *flags, token=None, listen="127.0.0.1:0", lame_duck="0s", prefix=()):
     """`glacier-gateway serve` before the Glacier at `endpoint`, on a port of its own; `prefix` may be a command that runs it."""
-    argv = [*prefix, GATEWAY, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--region", REGION]
+    argv = [*prefix, GATEWAY, "serve", "--listen", listen, "--admin-listen", "off", "--region", REGION]
     argv += ["--endpoint-url", endpoint]
     argv += ["--log-format", "json", "--lame-duck", lame_duck, "--drain", "5s", *flags]
     with empty_home() as home, running("gateway", argv, aws_environment(home, token)) as process:
