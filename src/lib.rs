@@ -45,7 +45,7 @@
 //! A test over the sources (`tests/it/house.rs`) holds these:
 //!
 //! - tonic only in `grpc`, `server` and generated code; reqwest and `aws_*` only in `glacier`; moka only in `cache.rs`;
-//!   hyper only in `server`, `admin` and `emulator`; the Prometheus crate only in `metrics`, which knows no other room.
+//!   hyper only in `server`, `admin` and `emulator`; rustix only in `server`; the Prometheus crate only in `metrics`, which knows no other room.
 //! - `glacier` and `grpc` know nothing of each other. Only `main` imports `config`: each layer owns its settings.
 //! - The environment is read in `config` (and by the AWS credential chain), the wall clock in `clock`.
 //! - No `unsafe`, no file above 400 lines of code.

@@ -2,7 +2,8 @@
 //!
 //! tonic's own transport server is not used: it waits without limit for connections that never end, spins on accept
 //! errors, has no timeout for the HTTP/2 preface, and removes hyper's stream limits unless told otherwise. hyper serves
-//! each connection; what it serves is given as a function from the caller to a service.
+//! each connection, under a guard for what h2 does not bound; what it serves is given as a function from the caller to a
+//! service.
 //!
 //! The end of [`run`]: not ready at once, then a lame duck period in which connections are still accepted, then GOAWAY to
 //! all, then a bounded drain, then whatever is left is closed.

@@ -1,6 +1,6 @@
 //! One connection: the preface in time, hyper with every limit set, an age, and an end.
 
-use std::{future::ready, time::Duration};
+use std::{error::Error as _, future::ready, time::Duration};
 
 use hyper::server::conn::http2;
 use hyper_util::{
@@ -91,8 +91,19 @@ const LAST_PREFACE: Duration = Duration::from_millis(500);
 pub(super) enum ConnectionError {
     #[error(transparent)]
     Preface(#[from] PrefaceError),
-    #[error("{0}")]
+    #[error("{}", with_causes(.0))]
     Http2(#[from] hyper::Error),
+}
+
+/// hyper says "connection error"; why, its causes say.
+fn with_causes(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Serves one connection until it ends, or until it is old and its grace is over.

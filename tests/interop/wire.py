@@ -122,18 +122,18 @@ class Wire:
                 return found
         raise AssertionError(f"closed before a frame of kind {kind} came")
 
-    def answers(self, streams):
+    def answers(self, streams, seconds=PATIENCE):
         """The last headers of each stream: the trailers, or the only ones."""
         last = {}
         while missing := set(streams) - set(last):
-            found = self.wait_for(HEADERS)
+            found = self.wait_for(HEADERS, seconds=seconds)
             if found.stream in missing and found.flags & END_STREAM:
                 last[found.stream] = found.payload
         return last
 
-    def answer(self, stream):
+    def answer(self, stream, seconds=PATIENCE):
         """The same of one stream."""
-        return self.answers([stream])[stream]
+        return self.answers([stream], seconds)[stream]
 
     def settle(self):
         """Returns once everything that was sent has been looked at."""

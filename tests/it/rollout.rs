@@ -83,6 +83,14 @@ async fn replica(endpoint: &str) -> Served {
     Served::start(&[&flags[..], &["--lame-duck", "300ms", "--drain", "5s"]].concat()).await
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test by hand is told how long to run; the gateway reads nothing of it"
+)]
+fn rounds() -> u64 {
+    env::var("ROUNDS").map_or(2, |rounds| rounds.parse().unwrap())
+}
+
 /// Resolves once the replica says that it does, or does not, serve.
 async fn says(replica: &Served, wanted: ServingStatus) {
     let mut health = HealthClient::new(channel(replica.address.parse().unwrap()).await);
@@ -93,7 +101,7 @@ async fn says(replica: &Served, wanted: ServingStatus) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_caller_notices_that_replicas_are_replaced_under_load() {
-    let rounds: u64 = env::var("ROUNDS").map_or(2, |rounds| rounds.parse().unwrap());
+    let rounds = rounds();
     let upstream = Gateway::start().await;
     let job = upstream.add(EmulatedJob::archive(Tier::Standard).already_completed(Duration::from_hours(1)));
     let endpoint = upstream.emulator.endpoint();
