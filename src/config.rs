@@ -4,7 +4,7 @@
 //! texts become the layers' settings. Every problem is found before any is reported. This is the only place that reads
 //! the environment, apart from the AWS credential chain.
 
-use std::path::Path;
+use std::{ops::RangeInclusive, path::Path};
 
 use crate::{
     app::AppSettings,
@@ -24,6 +24,7 @@ mod arguments;
 mod tls;
 mod values;
 
+use arguments::ConnectionArguments;
 #[cfg(feature = "emulator")]
 pub use arguments::DemoArguments;
 pub use arguments::{Cli, Command, DescribeArguments, HealthcheckArguments, LogArguments, ServeArguments};
@@ -36,6 +37,13 @@ pub fn environment(name: &str) -> Option<String> {
 
 /// More attempts would not fit any sensible budget of a fetch, and would hammer a service that is down.
 const MOST_ATTEMPTS: u32 = 10;
+
+/// Below a kilobyte not even an honest request fits; no window can be above 2 GiB (RFC 9113 §6.9.1).
+const WINDOWS: RangeInclusive<u32> = 1024..=i32::MAX.cast_unsigned();
+/// Below a kilobyte not even an honest call's headers fit.
+const HEADER_LISTS: RangeInclusive<u32> = 1024..=1 << 20;
+const REQUESTS: RangeInclusive<u32> = 1024..=4 << 20;
+const SEND_BUFFERS: RangeInclusive<u32> = 1024..=16 << 20;
 
 /// Without client certificates no caller has a name, so a policy would deny everybody.
 const POLICY_WITHOUT_NAMES: &str = "--policy: needs callers with verified names: give --tls-client-ca, too";
@@ -93,8 +101,8 @@ impl ServeArguments {
         let grpc = GrpcSettings {
             max_call_duration: problems.duration("--max-call-duration", &self.server.max_call_duration),
             reflection: reflection(self.server.reflection.as_deref(), policy.is_some(), &mut problems),
+            max_request_bytes: problems.size_within("--max-request-size", &self.server.max_request_size, REQUESTS),
             log_hits: problems.count_or_none("--log-hits", &self.log.hits),
-            ..GrpcSettings::default()
         };
         let server = self.server(&mut problems);
         match (glacier, listen) {
@@ -189,14 +197,31 @@ impl ServeArguments {
         let given = &self.server;
         ServerSettings {
             max_connections: problems.count("--max-connections", &given.max_connections),
-            connection: ConnectionSettings {
-                max_concurrent_streams: problems.count("--max-streams", &given.max_streams),
-                max_age: problems.duration("--max-connection-age", &given.max_connection_age),
-                age_grace: problems.duration("--max-connection-age-grace", &given.max_connection_age_grace),
-                ..ConnectionSettings::default()
-            },
+            connection: given.connection.read(problems),
             lame_duck: problems.duration_or_none("--lame-duck", &given.lame_duck),
             drain: problems.duration("--drain", &given.drain),
+        }
+    }
+}
+
+impl ConnectionArguments {
+    fn read(&self, problems: &mut Problems) -> ConnectionSettings {
+        ConnectionSettings {
+            max_concurrent_streams: problems.count("--max-streams", &self.max_streams),
+            stream_window: problems.size_within("--stream-window", &self.stream_window, WINDOWS),
+            connection_window: problems.size_within("--connection-window", &self.connection_window, WINDOWS),
+            max_header_list: problems.size_within("--max-header-list", &self.max_header_list, HEADER_LISTS),
+            max_local_error_resets: problems.count("--max-error-resets", &self.max_error_resets),
+            max_pending_accept_resets: problems.count("--max-pending-resets", &self.max_pending_resets),
+            max_send_buffer: problems.size_within("--max-send-buffer", &self.max_send_buffer, SEND_BUFFERS),
+            ping_interval: problems.duration("--ping-interval", &self.ping_interval),
+            ping_timeout: problems.duration("--ping-timeout", &self.ping_timeout),
+            handshake_timeout: problems.duration("--handshake-timeout", &self.handshake_timeout),
+            write_timeout: problems.duration("--write-timeout", &self.write_timeout),
+            max_control_frames: problems.count("--max-control-frames", &self.max_control_frames),
+            max_resets: problems.count("--max-resets", &self.max_resets),
+            max_age: problems.duration("--max-connection-age", &self.max_connection_age),
+            age_grace: problems.duration("--max-connection-age-grace", &self.max_connection_age_grace),
         }
     }
 }

@@ -47,8 +47,8 @@
 //! A test over the sources (`tests/it/house.rs`) holds these:
 //!
 //! - tonic only in `grpc`, `server` and generated code; reqwest and `aws_*` only in `glacier`; moka only in `cache.rs`;
-//!   hyper only in `server`, `admin` and `emulator`; rustls only in `server`; the Prometheus crate only in `metrics`, which
-//!   knows no other room; TOML only in `policy`.
+//!   hyper only in `server`, `admin` and `emulator`; rustls and rustix only in `server`; the Prometheus crate only in
+//!   `metrics`, which knows no other room; TOML only in `policy`.
 //! - `glacier` and `grpc` know nothing of each other. Only `main` imports `config`: each layer owns its settings.
 //! - The environment is read in `config` (and by the AWS credential chain), the wall clock in `clock`.
 //! - No `unsafe`, no file above 400 lines of code.

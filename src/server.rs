@@ -2,7 +2,8 @@
 //!
 //! tonic's own transport server is not used: it waits without limit for connections that never end, spins on accept
 //! errors, has no timeout for the HTTP/2 preface, and removes hyper's stream limits unless told otherwise. hyper serves
-//! each connection; what it serves is given as a function from the caller to a service.
+//! each connection, under a guard for what h2 does not bound; what it serves is given as a function from the caller to a
+//! service.
 //!
 //! The end of [`run`]: not ready at once, then a lame duck period in which connections are still accepted, then GOAWAY to
 //! all, then a bounded drain, then whatever is left is closed.
@@ -30,7 +31,10 @@ use crate::{
 };
 
 mod connection;
+mod descriptors;
 mod executor;
+mod frames;
+mod guard;
 pub(crate) mod listener;
 mod preface;
 pub mod tls;
@@ -42,7 +46,7 @@ pub use tls::Tls;
 /// Settings of the server.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// Most connections at once; one more is closed as soon as it is accepted.
+    /// Most connections at once; one more is closed as soon as it is accepted. Fewer if descriptors are few.
     pub max_connections: usize,
     /// Limits of one connection.
     pub connection: ConnectionSettings,
@@ -159,7 +163,7 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
             serve: Arc::new(serve),
             tracker: TaskTracker::new(),
             close: CancellationToken::new(),
-            places: Arc::new(Semaphore::new(settings.max_connections)),
+            places: Arc::new(Semaphore::new(descriptors::room_for(settings.max_connections))),
             phase: lifecycle.watch(),
             settings: settings.connection.clone(),
             metrics,

@@ -93,6 +93,7 @@ pub struct TlsArguments {
     /// Longest time for a handshake
     #[arg(
         long = "tls-handshake-timeout",
+        id = "tls_handshake_timeout",
         env = "GLACIER_GATEWAY_TLS_HANDSHAKE_TIMEOUT",
         default_value = "10s",
         value_name = "DURATION"
@@ -202,24 +203,71 @@ pub struct ServerArguments {
     /// Whether to offer server reflection: true or false [default: true without --policy, false with it]
     #[arg(long, env = "GLACIER_GATEWAY_REFLECTION", value_name = "BOOL")]
     pub reflection: Option<String>,
-    /// Most connections at once; one more is closed
+    /// Largest request message: a whole number with a unit of B, KiB or MiB
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_REQUEST_SIZE", default_value = "16KiB", value_name = "SIZE")]
+    pub max_request_size: String,
+    /// Most connections at once, and at most half of the descriptors that the process may have; one more is closed
     #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTIONS", default_value = "10000", value_name = "COUNT")]
     pub max_connections: String,
-    /// Most calls at once on one connection
-    #[arg(long, env = "GLACIER_GATEWAY_MAX_STREAMS", default_value = "200", value_name = "COUNT")]
-    pub max_streams: String,
-    /// Age at which a connection is told to go away, ±10 %, so that balancers spread callers anew
-    #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTION_AGE", default_value = "30m", value_name = "DURATION")]
-    pub max_connection_age: String,
-    /// How long the calls of such a connection may then still run
-    #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTION_AGE_GRACE", default_value = "15s", value_name = "DURATION")]
-    pub max_connection_age_grace: String,
     /// After the order to stop: how long to report NOT_SERVING and still accept connections
     #[arg(long, env = "GLACIER_GATEWAY_LAME_DUCK", default_value = "5s", value_name = "DURATION")]
     pub lame_duck: String,
     /// After that: how long calls may still run before what is left is closed
     #[arg(long, env = "GLACIER_GATEWAY_DRAIN", default_value = "12s", value_name = "DURATION")]
     pub drain: String,
+    /// Limits of each connection.
+    #[command(flatten, next_help_heading = "Connections")]
+    pub connection: ConnectionArguments,
+}
+
+/// Arguments about each connection.
+#[derive(Debug, Args)]
+pub struct ConnectionArguments {
+    /// Most calls at once
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_STREAMS", default_value = "200", value_name = "COUNT")]
+    pub max_streams: String,
+    /// HTTP/2 flow-control window of a call
+    #[arg(long, env = "GLACIER_GATEWAY_STREAM_WINDOW", default_value = "64KiB", value_name = "SIZE")]
+    pub stream_window: String,
+    /// HTTP/2 flow-control window of the connection
+    #[arg(long, env = "GLACIER_GATEWAY_CONNECTION_WINDOW", default_value = "1MiB", value_name = "SIZE")]
+    pub connection_window: String,
+    /// Most bytes of all headers of a call
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_HEADER_LIST", default_value = "16KiB", value_name = "SIZE")]
+    pub max_header_list: String,
+    /// Most bytes of an answer that wait to be sent
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_SEND_BUFFER", default_value = "64KiB", value_name = "SIZE")]
+    pub max_send_buffer: String,
+    /// Most calls that we may have to reset for the client's faults before the connection is closed
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_ERROR_RESETS", default_value = "1024", value_name = "COUNT")]
+    pub max_error_resets: String,
+    /// Most calls that the client may have reset before we looked at them
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_PENDING_RESETS", default_value = "200", value_name = "COUNT")]
+    pub max_pending_resets: String,
+    /// Most calls that the client may reset in a second
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_RESETS", default_value = "2000", value_name = "COUNT")]
+    pub max_resets: String,
+    /// Most frames in a second that ask for nothing (PING, SETTINGS, empty DATA and the like), beside ten for each call
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_CONTROL_FRAMES", default_value = "1000", value_name = "COUNT")]
+    pub max_control_frames: String,
+    /// How long the client may be silent before it is pinged
+    #[arg(long, env = "GLACIER_GATEWAY_PING_INTERVAL", default_value = "60s", value_name = "DURATION")]
+    pub ping_interval: String,
+    /// How long it may take to answer a ping
+    #[arg(long, env = "GLACIER_GATEWAY_PING_TIMEOUT", default_value = "20s", value_name = "DURATION")]
+    pub ping_timeout: String,
+    /// Longest time for the HTTP/2 preface, and for each frame and header block once it has begun
+    #[arg(long, env = "GLACIER_GATEWAY_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "DURATION")]
+    pub handshake_timeout: String,
+    /// How long the client may leave unread what waits for it
+    #[arg(long, env = "GLACIER_GATEWAY_WRITE_TIMEOUT", default_value = "30s", value_name = "DURATION")]
+    pub write_timeout: String,
+    /// Age at which a connection is told to go away, ±10 %, so that balancers spread callers anew
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTION_AGE", default_value = "30m", value_name = "DURATION")]
+    pub max_connection_age: String,
+    /// How long the calls of such a connection may then still run
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTION_AGE_GRACE", default_value = "15s", value_name = "DURATION")]
+    pub max_connection_age_grace: String,
 }
 
 /// Arguments about logs.

@@ -87,6 +87,21 @@ impl Problems {
         })
     }
 
+    /// A size in this range of bytes, with a unit.
+    pub(super) fn size_within<N: TryFrom<u32> + From<u8>>(
+        &mut self,
+        flag: &str,
+        text: &str,
+        range: RangeInclusive<u32>,
+    ) -> N {
+        let size = parse_bytes(text).and_then(|bytes| u32::try_from(bytes).ok()).filter(|size| range.contains(size));
+        size.and_then(|size| N::try_from(size).ok()).unwrap_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            self.add(format!("{flag}: must be {least}B to {most}B, with a unit of B, KiB, MiB or GiB; got {text:?}"));
+            N::from(1)
+        })
+    }
+
     /// `true` or `false`.
     pub(super) fn switch(&mut self, flag: &str, text: &str) -> bool {
         // AWS's SDKs take any case.

@@ -1,6 +1,11 @@
 //! One connection: the preface in time, hyper with every limit set, an age, and an end.
 
-use std::{future::poll_fn, pin::Pin, time::Duration};
+use std::{
+    error::Error as _,
+    future::{poll_fn, ready},
+    pin::Pin,
+    time::Duration,
+};
 
 use hyper::server::conn::http2;
 use hyper_util::{
@@ -9,12 +14,14 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     Serve,
     executor::Prompt,
+    frames::Ration,
+    guard::{Guarded, Limits},
     preface::{self, PrefaceError},
     tls::HandshakeError,
 };
@@ -41,8 +48,14 @@ pub struct ConnectionSettings {
     pub ping_interval: Duration,
     /// How long it may take to answer a ping.
     pub ping_timeout: Duration,
-    /// How long the HTTP/2 preface may take.
-    pub preface_timeout: Duration,
+    /// How long the HTTP/2 preface may take, then the first frame, and then each frame and header block once begun.
+    pub handshake_timeout: Duration,
+    /// How long bytes may wait to be written while the client reads none.
+    pub write_timeout: Duration,
+    /// Frames in a second that ask for nothing (PING, SETTINGS, empty DATA and the like), beside ten for each call.
+    pub max_control_frames: u32,
+    /// Calls in a second that the client may reset.
+    pub max_resets: u32,
     /// When a connection is told to go away, so that balancers spread callers anew. Spread by a tenth either way.
     pub max_age: Duration,
     /// How long its calls may then still run.
@@ -61,7 +74,13 @@ impl Default for ConnectionSettings {
             max_send_buffer: 64 * 1024,
             ping_interval: Duration::from_mins(1),
             ping_timeout: Duration::from_secs(20),
-            preface_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            // Three times the longest call: nobody waits any more for what was to be written.
+            write_timeout: Duration::from_secs(30),
+            // An idle client sends a handful; a flood sends hundreds of thousands.
+            max_control_frames: 1000,
+            // Ten times a second all the calls that a connection may have.
+            max_resets: 2000,
             max_age: Duration::from_mins(30),
             age_grace: Duration::from_secs(15),
         }
@@ -71,6 +90,9 @@ impl Default for ConnectionSettings {
 /// gRFC A9 asks for a tenth either way, so that connections made together do not end together.
 const AGE_SPREAD: f64 = 0.1;
 
+/// A connection that came last may have sent calls already, which only a GOAWAY tells its client to send elsewhere.
+const LAST_PREFACE: Duration = Duration::from_millis(500);
+
 /// Why a connection ended badly.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
@@ -78,8 +100,19 @@ pub(super) enum ConnectionError {
     Handshake(#[from] HandshakeError),
     #[error(transparent)]
     Preface(#[from] PrefaceError),
-    #[error("{0}")]
+    #[error("{}", with_causes(.0))]
     Http2(#[from] hyper::Error),
+}
+
+/// hyper says "connection error"; why, its causes say.
+fn with_causes(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Serves one connection until it ends, or until it is old and its grace is over.
@@ -91,20 +124,32 @@ pub(super) async fn serve(
 ) -> Result<(), ConnectionError> {
     let closing = phase.reached(Phase::Closing);
     tokio::pin!(closing);
-    let stream = tokio::select! {
-        stream = preface::expect(stream, settings.preface_timeout) => stream?,
-        // It has sent nothing yet, so nothing is lost.
-        () = &mut closing => return Ok(()),
+    let mut is_closing = false;
+    let stream = {
+        let expected = preface::expect(stream, settings.handshake_timeout);
+        tokio::pin!(expected);
+        tokio::select! {
+            stream = &mut expected => stream?,
+            () = &mut closing => {
+                is_closing = true;
+                match timeout(LAST_PREFACE, expected).await {
+                    Ok(stream) => stream?,
+                    // It has sent nothing, so nothing is lost.
+                    Err(_elapsed) => return Ok(()),
+                }
+            }
+        }
     };
+    let guarded = TokioIo::new(Guarded::new(stream, limits(&settings)));
     let prompt = Prompt::default();
-    let mut connection =
-        builder(&settings, &prompt).serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = builder(&settings, &prompt).serve_connection(guarded, TowerToHyperService::new(service));
 
     let spread = 1.0 + AGE_SPREAD * (2.0 * fastrand::f64() - 1.0);
     let old = Instant::now() + settings.max_age.mul_f64(spread);
     let aged = tokio::select! {
         ended = poll_fn(|cx| prompt.poll(&mut connection, cx)) => return Ok(ended?),
-        () = &mut closing => false,
+        () = &mut closing, if !is_closing => false,
+        () = ready(()), if is_closing => false,
         () = sleep_until(old) => true,
     };
     Pin::new(&mut connection).graceful_shutdown();
@@ -117,6 +162,14 @@ pub(super) async fn serve(
     } else {
         // Bounded by the drain.
         Ok(last_calls.await?)
+    }
+}
+
+fn limits(settings: &ConnectionSettings) -> Limits {
+    Limits {
+        unfinished: settings.handshake_timeout,
+        unread: settings.write_timeout,
+        ration: Ration { control_frames: settings.max_control_frames, resets: settings.max_resets },
     }
 }
 

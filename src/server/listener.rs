@@ -8,7 +8,8 @@ use tokio::{
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// So that connections are accepted again within a second of there being descriptors again.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The next connection. Errors that belong to one connection are passed over; others, such as running out of descriptors,
 /// would come back at once, so they are waited out.

@@ -82,12 +82,6 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Replayed<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
-
-    /// Never: given the choice, h2 makes a `writev` of every small DATA frame. Without it, payloads below 1 KiB are copied
-    /// behind one another, and many answers leave in one write.
-    fn is_write_vectored(&self) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

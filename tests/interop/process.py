@@ -51,6 +51,10 @@ class LoggedProcess:
             self._changed.notify_all()
 
     @property
+    def pid(self):
+        return self._process.pid
+
+    @property
     def log(self):
         return "\n".join(self.lines)
 
@@ -101,9 +105,12 @@ def running(name, argv, env, stop_signal=signal.SIGTERM):
 
 
 @contextlib.contextmanager
-def running_gateway(endpoint, *flags, token=None, lame_duck="0s", listen="127.0.0.1:0", admin_listen="off"):
-    """`glacier-gateway serve` before the Glacier at `endpoint`, on a port of its own unless `listen` says which."""
-    argv = [GATEWAY, "serve", "--listen", listen, "--admin-listen", admin_listen, "--region", REGION]
+def running_gateway(
+    endpoint, *flags, token=None, listen="127.0.0.1:0", admin_listen="off", lame_duck="0s", prefix=()
+):
+    """`glacier-gateway serve` before the Glacier at `endpoint`, on a port of its own unless `listen` says which; `prefix` may
+    be a command that runs it."""
+    argv = [*prefix, GATEWAY, "serve", "--listen", listen, "--admin-listen", admin_listen, "--region", REGION]
     argv += ["--endpoint-url", endpoint]
     argv += ["--log-format", "json", "--lame-duck", lame_duck, "--drain", "5s", *flags]
     with empty_home() as home, running("gateway", argv, aws_environment(home, token)) as process:

@@ -19,6 +19,7 @@ mod metrics;
 mod network;
 mod policy;
 mod providers;
+mod rollout;
 mod rotation;
 mod roundtrip;
 mod schedules;

@@ -9,7 +9,10 @@ use glacier_gateway::{
 };
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Streaming, body::Body};
 use tonic_health::pb::{
@@ -180,10 +183,37 @@ async fn silent_connections_and_open_streams_do_not_hold_up_the_end() {
     let _ended = tokio::time::timeout(PATIENCE, silent.read_to_end(&mut rest)).await.expect("closed");
 }
 
+/// P1: a connection that comes as the last one may carry calls; only GOAWAY tells its client that they were not taken.
+#[tokio::test]
+async fn a_connection_that_comes_as_the_drain_begins_is_told_to_go_away() {
+    let mut gateway = Gateway::start().await;
+    let mut late = TcpStream::connect(gateway.address).await.unwrap();
+    let job = gateway.add(EmulatedJob::archive(Tier::Bulk));
+    // An answer on another connection: by now this one has been accepted.
+    gateway.ask(&job).await.unwrap();
+    let mut health = watch(&gateway, "").await;
+    gateway.order_stop();
+    while next(&mut health).await.is_some() {}
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    late.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat()).await.unwrap();
+    let goaway = 7;
+    let told = async {
+        let mut head = [0; 9];
+        while head[3] != goaway {
+            late.read_exact(&mut head).await.expect("not closed before it is told");
+            let payload = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            late.read_exact(&mut vec![0; usize::try_from(payload).unwrap()]).await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("told in time");
+    drop(late);
+    assert_eq!(gateway.stopped().await, Drained::Completely);
+}
+
 /// D10 in small.
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed() {
-    let gateway = Gateway::start_with(|s| s.server.connection.preface_timeout = Duration::from_millis(50)).await;
+    let gateway = Gateway::start_with(|s| s.server.connection.handshake_timeout = Duration::from_millis(50)).await;
     let mut silent = TcpStream::connect(gateway.address).await.unwrap();
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(PATIENCE, silent.read_to_end(&mut rest)).await.expect("closed");

@@ -53,7 +53,7 @@ impl Edge {
         let gateway = Gateway::start_with(|settings| {
             settings.tls = Some(tls);
             settings.admin_listen = Some("127.0.0.1:0".parse().unwrap());
-            settings.server.connection.preface_timeout = Duration::from_hours(1);
+            settings.server.connection.handshake_timeout = Duration::from_hours(1);
         });
         Self { gateway: gateway.await, servers, callers, failed: 0, _files: files }
     }

@@ -12,9 +12,10 @@ use tonic::transport::Channel;
 
 use super::gateway::{PATIENCE, channel};
 
-/// The binary, with nothing in its environment that this machine happens to have.
+/// The binary (`GATEWAY_BIN` names another), with nothing in its environment that this machine happens to have.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_glacier-gateway"));
+    let binary = std::env::var_os("GATEWAY_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_glacier-gateway").into());
+    let mut command = Command::new(binary);
     command
         .args(arguments)
         .env_clear()
