@@ -304,7 +304,7 @@ enum LookUp {
 fn reply(knowledge: &Knowledge, learnt: &Learnt, now: Moment, status: CacheStatus) -> Reply {
     let age = learnt.age(now.instant);
     let result = match &learnt.observation.finding {
-        Finding::Described(description) => Ok(Answer { response: description.response.clone(), age }),
+        Finding::Described(description) => Ok(Answer { message: description.message.clone(), age }),
         Finding::Absent(error) => Err(DescribeError::absent(error, knowledge.end)),
         Finding::Denied(error) => Err(DescribeError::Upstream(Arc::clone(error))),
     };

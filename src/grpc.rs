@@ -1,11 +1,15 @@
 //! The gRPC face: turns calls into questions to [`crate::describe`] and outcomes into messages or statuses.
 //!
-//! [`Face::for_caller`] gives the service for one connection: tonic's routes (our job service, health, reflection) inside
-//! the envelope that every call shares ([`call`]).
+//! [`Face::for_caller`] gives the service for one connection: our job service, and tonic's routes for the standard ones
+//! (health, reflection), inside the envelope that every call shares ([`call`]).
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tonic::service::Routes;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tonic::{codegen::StdError, service::Routes};
+use tower::{Service, service_fn};
 
 use crate::{
     caller::Caller, describe::Describer, lifecycle::PhaseWatch, metrics::CallMetrics, policy::PolicySource, proto,
@@ -14,13 +18,16 @@ use crate::{
 mod cache_status;
 mod call;
 pub mod client;
-mod codec;
 mod health;
 mod job_service;
+mod message;
+mod question;
 mod status;
 mod timeout;
 
-pub use call::Enveloped;
+use call::Envelope;
+use job_service::JobService;
+pub use message::AnswerBody;
 
 /// Settings of the gRPC face.
 #[derive(Debug, Clone)]
@@ -58,6 +65,8 @@ pub struct DescriptorError(#[from] tonic_reflection::server::Error);
 /// All services, before there is a connection. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Face {
+    jobs: Option<JobService>,
+    /// All services but the job service.
     routes: Routes,
     reporter: Arc<call::Reporter>,
 }
@@ -72,9 +81,9 @@ impl Face {
         settings: &GrpcSettings,
         metrics: &CallMetrics,
     ) -> Result<Self, DescriptorError> {
-        let jobs = job_service::JobService::new(describer, policy, phase.clone(), settings);
-        let mut routes = Routes::new(jobs)
-            .add_service(health::service(phase.clone()).max_decoding_message_size(settings.max_request_bytes));
+        let jobs = JobService::new(describer, policy, phase.clone(), settings);
+        let health = health::service(phase.clone()).max_decoding_message_size(settings.max_request_bytes);
+        let mut routes = Routes::new(health);
         if settings.reflection {
             routes = routes
                 .add_service(reflected().build_v1()?.max_decoding_message_size(settings.max_request_bytes))
@@ -82,19 +91,35 @@ impl Face {
         }
         // Without `prepare` axum builds the router anew for every connection.
         let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits));
-        Ok(Self { routes: routes.prepare(), reporter })
+        Ok(Self { jobs: Some(jobs), routes: routes.prepare(), reporter })
     }
 
     /// Nothing but the health service, for a port where probes that know no TLS ask.
     pub fn health_only(phase: &PhaseWatch, settings: &GrpcSettings, metrics: &CallMetrics) -> Self {
         let health = health::service(phase.clone()).max_decoding_message_size(settings.max_request_bytes);
         let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits));
-        Self { routes: Routes::new(health).prepare(), reporter }
+        Self { jobs: None, routes: Routes::new(health).prepare(), reporter }
     }
 
-    /// The service for one connection.
-    pub fn for_caller(&self, caller: &Caller) -> Enveloped<Routes> {
-        Enveloped::new(self.routes.clone(), caller, Arc::clone(&self.reporter))
+    /// The service for one connection. Its futures have a type of their own, so that nobody has to box them.
+    pub fn for_caller<B>(
+        &self,
+        caller: &Caller,
+    ) -> impl Service<Request<B>, Response = Response<AnswerBody>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static
+    + use<B>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
+        let envelope = Envelope::new(self.jobs.clone(), self.routes.clone(), caller, Arc::clone(&self.reporter));
+        let envelope = Arc::new(envelope);
+        service_fn(move |request| {
+            let envelope = Arc::clone(&envelope);
+            async move { Ok(envelope.answer(request).await) }
+        })
     }
 }
 

@@ -11,9 +11,10 @@
 //! With [`Tls`], a connection is first made into a TLS connection, in its own task and in bounded time; what is served then
 //! knows who calls.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response};
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -21,7 +22,6 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::body::Body;
 use tower::Service;
 
 use crate::{
@@ -71,19 +71,24 @@ impl Default for ServerSettings {
 
 /// What a connection serves.
 pub trait Serve:
-    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    Service<Request<Incoming>, Response = Response<Self::Body>, Error = Infallible, Future: Send + 'static>
     + Clone
     + Send
     + 'static
 {
+    /// The bodies of its answers.
+    type Body: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 }
 
-impl<S> Serve for S where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+impl<S, B> Serve for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static>
         + Clone
         + Send
-        + 'static
+        + 'static,
+    B: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
+    type Body = B;
 }
 
 /// How a drain ended.

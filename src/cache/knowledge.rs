@@ -9,14 +9,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use prost::Message;
 use tokio::time::Instant;
 
 use crate::{
     clock::Moment,
     freshness::{self, FreshnessSettings, JobState, Lifetime},
     job::{GUARANTEED_LIFE_AFTER_COMPLETION, JobFacts},
-    proto::v1::{DescribeJobResponse, GlacierJobDescription},
+    proto::{
+        prefixed,
+        v1::{DescribeJobResponse, GlacierJobDescription},
+    },
     upstream::UpstreamError,
 };
 
@@ -26,8 +28,8 @@ const END_REMEMBERED: Duration = Duration::from_hours(24);
 /// A description, ready to be given.
 #[derive(Debug, Clone)]
 pub struct Description {
-    /// The encoded `DescribeJobResponse`.
-    pub response: Bytes,
+    /// The encoded `DescribeJobResponse`, behind the prefix that gRPC puts before a message.
+    pub message: Bytes,
     /// What policy needs of it.
     pub facts: JobFacts,
     /// The facts, judged when they were observed.
@@ -42,7 +44,7 @@ impl Description {
         let completion = freshness::completion(&facts, observed);
         let expire_time = completion.map(|date| (date + GUARANTEED_LIFE_AFTER_COMPLETION).into());
         let response = DescribeJobResponse { job: Some(job), observe_time: Some(observed.into()), expire_time };
-        Self { response: response.encode_to_vec().into(), facts, state }
+        Self { message: prefixed(&response), facts, state }
     }
 }
 
@@ -165,7 +167,7 @@ impl Knowledge {
     /// Bytes that this holds on the heap, roughly.
     pub fn heap_size(&self) -> usize {
         match self.learnt.as_ref().map(|l| &l.observation.finding) {
-            Some(Finding::Described(description)) => description.response.len(),
+            Some(Finding::Described(description)) => description.message.len(),
             Some(Finding::Absent(_) | Finding::Denied(_)) | None => 0,
         }
     }

@@ -26,7 +26,7 @@ pub struct Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The encoded `DescribeJobResponse`.
-    pub response: Bytes,
+    pub message: Bytes,
     /// How long ago Glacier gave it.
     pub age: Duration,
 }

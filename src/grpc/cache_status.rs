@@ -1,33 +1,48 @@
-//! `cache-status` (RFC 9211) and `age` (RFC 9111) as response metadata.
+//! `cache-status` (RFC 9211) and `age` (RFC 9111) as response headers.
 
 use std::time::Duration;
 
-use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use http::{HeaderName, HeaderValue, header};
 
 use crate::describe::{CacheStatus, Forwarded, StaleBecause};
 
 /// The header's name.
-pub(super) const CACHE_STATUS: &str = "cache-status";
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The header's name.
-pub(super) const AGE: &str = "age";
+pub(super) const AGE: HeaderName = header::AGE;
 /// The name under which this cache speaks in `cache-status`.
 const CACHE_NAME: &str = "glacier-gateway";
+/// What precedes the seconds of a hit.
+const HIT: &[u8] = b"glacier-gateway; hit; ttl=";
 
-/// Adds `cache-status`.
-pub(super) fn add_cache_status(metadata: &mut MetadataMap, status: CacheStatus) {
-    add(metadata, CACHE_STATUS, &render(status));
-}
-
-/// Adds `age`, in whole seconds.
-pub(super) fn add_age(metadata: &mut MetadataMap, age: Duration) {
-    add(metadata, AGE, &age.as_secs().to_string());
-}
-
-fn add(metadata: &mut MetadataMap, name: &'static str, value: &str) {
-    // Only digits and our own words go in, so the conversion cannot fail; leaving a header out would be harmless.
-    if let Ok(value) = MetadataValue::<Ascii>::try_from(value) {
-        metadata.insert(name, value);
+/// The value of `cache-status`. Hits are by far the most, and are written without the formatting machinery.
+pub(super) fn cache_status(status: CacheStatus) -> HeaderValue {
+    match status {
+        CacheStatus::Hit { ttl } => {
+            let mut digits = itoa::Buffer::new();
+            let digits = digits.format(ttl.as_secs()).as_bytes();
+            let mut text = [0; HIT.len() + U64_DIGITS];
+            text[..HIT.len()].copy_from_slice(HIT);
+            text[HIT.len()..][..digits.len()].copy_from_slice(digits);
+            value(&text[..HIT.len() + digits.len()])
+        }
+        CacheStatus::Forwarded { .. } | CacheStatus::Stale { .. } | CacheStatus::Cooldown => {
+            value(render(status).as_bytes())
+        }
     }
+}
+
+/// Most digits of a `u64`.
+const U64_DIGITS: usize = 20;
+
+/// The value of `age`: whole seconds.
+pub(super) fn age(age: Duration) -> HeaderValue {
+    value(itoa::Buffer::new().format(age.as_secs()).as_bytes())
+}
+
+/// Only digits and our own words go in, so this cannot fail; an empty header would be harmless.
+fn value(text: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn render(status: CacheStatus) -> String {
@@ -78,8 +93,10 @@ mod tests {
                 "hit; ttl=-1; detail=stale-at-deadline",
             ),
             (CacheStatus::Cooldown, "hit; detail=cooldown"),
+            (CacheStatus::Hit { ttl: Duration::MAX }, "hit; ttl=18446744073709551615"),
         ];
         for (status, words) in cases {
+            assert_eq!(cache_status(status), format!("glacier-gateway; {words}"));
             assert_eq!(render(status), format!("glacier-gateway; {words}"));
         }
     }

@@ -111,7 +111,7 @@ impl Client {
         request.set_timeout(timeout);
         let response = self.inner.describe_job(request).await.map_err(|status| Refusal::from(&status))?;
         let metadata = response.metadata();
-        let (cache_status, age) = (text(metadata, CACHE_STATUS), text(metadata, AGE));
+        let (cache_status, age) = (text(metadata, CACHE_STATUS.as_str()), text(metadata, AGE.as_str()));
         Ok(Described { response: response.into_inner(), cache_status, age })
     }
 }
@@ -192,7 +192,7 @@ impl From<&Status> for Refusal {
             retry_delay: details.retry_info().and_then(|retry| retry.retry_delay),
             resource: details.resource_info().map(|r| (r.resource_type.clone(), r.resource_name.clone())),
             request_id: text(status.metadata(), "x-request-id"),
-            cache_status: text(status.metadata(), CACHE_STATUS),
+            cache_status: text(status.metadata(), CACHE_STATUS.as_str()),
         }
     }
 }

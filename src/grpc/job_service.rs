@@ -2,38 +2,37 @@
 //!
 //! Written by hand instead of generated, for one reason: its answers are bytes that are ready, not messages to encode.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
+use http::{HeaderValue, Response, header};
 use http_body::Body as HttpBody;
 use tokio::time::{Instant, sleep_until};
-use tonic::{Request, Response, Status, body::Body, server::NamedService};
-use tower::{Service, service_fn};
+use tonic::Status;
 
 use super::{
     GrpcSettings,
-    cache_status::{add_age, add_cache_status},
-    call::{CallContext, Note},
-    codec::ReadyCodec,
+    cache_status::{AGE, CACHE_STATUS, age, cache_status},
+    call::{CallContext, Handled},
+    message::{self, AnswerBody},
+    question::Question,
     status::{self, CallError},
 };
 use crate::{
     describe::{Asker, Describer, Reply},
-    job::{InvalidField, JobKey},
+    job::JobKey,
     lifecycle::{Phase, PhaseWatch},
     policy::PolicySource,
-    proto::v1::DescribeJobRequest,
 };
 
 /// The service's full name.
 pub(super) const SERVICE_NAME: &str = "glacier.jobs.v1.JobService";
-const DESCRIBE_JOB: &str = "/glacier.jobs.v1.JobService/DescribeJob";
+/// Its only method's path.
+pub(super) const DESCRIBE_JOB: &str = "/glacier.jobs.v1.JobService/DescribeJob";
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+/// Room for these, `cache-status` and the request's id.
+const HEADERS: usize = 4;
 
 /// The service. Cheap to clone.
 #[derive(Clone)]
@@ -43,6 +42,12 @@ pub(super) struct JobService {
     phase: PhaseWatch,
     max_call_duration: Duration,
     max_request_bytes: usize,
+}
+
+impl fmt::Debug for JobService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobService").field("policy", &self.policy).finish_non_exhaustive()
+    }
 }
 
 impl JobService {
@@ -63,48 +68,41 @@ impl JobService {
 
     /// Receives the request, asks the use case and answers, all before the deadline: a caller who never finishes sending is
     /// not waited for, and neither is one while the process ends.
-    async fn call_describe_job<B>(self, mut request: http::Request<B>) -> http::Response<Body>
+    pub(super) async fn describe_job<B>(&self, body: B, call: &CallContext<'_>) -> Handled
     where
-        B: HttpBody + Send + 'static,
-        B::Error: Into<tonic::codegen::StdError> + Send + 'static,
+        B: HttpBody<Data = Bytes>,
     {
-        let context = request.extensions_mut().remove::<CallContext>();
-        let Some(deadline) = self.deadline(context.as_ref()) else {
-            return status::of(CallError::NoTime).into_http();
+        let Some(deadline) = self.deadline(call) else {
+            return status::of(CallError::NoTime).into();
         };
-        let (identity, note) = context.map(|context| (context.identity, context.note)).unwrap_or_default();
-        let mut grpc = tonic::server::Grpc::new(ReadyCodec).max_decoding_message_size(self.max_request_bytes);
-        let stop = self.phase.reached(Phase::LastAnswers);
-        let method = service_fn(move |request: Request<DescribeJobRequest>| {
-            let (service, identity, note) = (self.clone(), identity.clone(), note.clone());
-            async move { service.describe_job(request, identity.as_ref(), deadline, &note).await }
-        });
         tokio::select! {
-            // The use case knows more about a deadline that passes than we do here, so it goes first.
+            // The use case knows more about a deadline that passes than we do here, so it goes first. What is in memory is
+            // answered at this first poll, before anything else here costs anything.
             biased;
-            response = grpc.unary(method, request) => response,
-            () = sleep_until(deadline) => status::of(CallError::NoTime).into_http(),
-            () = stop => status::of(CallError::Draining).into_http(),
+            handled = self.answer(body, call.asker, deadline) => handled.unwrap_or_else(Handled::from),
+            () = sleep_until(deadline) => status::of(CallError::NoTime).into(),
+            () = self.stop() => status::of(CallError::Draining).into(),
         }
     }
 
-    /// The steps of a call whose request is decoded: validate, ask the policy, describe. The cache is asked last, so nobody
-    /// whom the policy denies can learn from anything here what is in it.
-    async fn describe_job(
-        &self,
-        request: Request<DescribeJobRequest>,
-        asker: Asker<'_>,
-        deadline: Instant,
-        note: &Note,
-    ) -> Result<Response<Bytes>, Status> {
-        let (key, max_age) = validate(request.get_ref()).map_err(|fields| status::of(CallError::Invalid(fields)))?;
+    /// The steps of a call: receive, validate, ask the policy, describe. The cache is asked last, so nobody whom the policy
+    /// denies can learn from anything here what is in it.
+    async fn answer<B>(&self, body: B, asker: Asker<'_>, deadline: Instant) -> Result<Handled, Status>
+    where
+        B: HttpBody<Data = Bytes>,
+    {
+        let message = message::receive(body, self.max_request_bytes).await.map_err(status::of)?;
+        let Question { key, max_age } = Question::read(&message).map_err(status::of)?;
         if !self.allows(asker, &key) {
             return Err(status::of(CallError::NotAllowed { key: &key, caller: asker.map(AsRef::as_ref) }));
         }
-        let stop = self.phase.reached(Phase::LastAnswers);
-        let reply = self.describer.describe(&key, asker, max_age, deadline, stop).await;
-        note.set(reply.status.outcome());
-        respond(&key, reply)
+        let reply = self.describer.describe(&key, asker, max_age, deadline, self.stop()).await;
+        Ok(respond(&key, reply))
+    }
+
+    /// Resolves when calls that still wait are to be answered with what there is. Costs nothing until it is polled.
+    async fn stop(&self) {
+        self.phase.reached(Phase::LastAnswers).await;
     }
 
     /// Whether the policy allows this; without a policy everything is allowed.
@@ -115,105 +113,26 @@ impl JobService {
     }
 
     /// The earlier of the caller's deadline and our own limit; `None` if the caller leaves no time at all.
-    fn deadline(&self, context: Option<&CallContext>) -> Option<Instant> {
-        let (received, timeout) = context.map_or_else(|| (Instant::now(), None), |call| (call.received, call.timeout));
-        match timeout {
+    fn deadline(&self, call: &CallContext<'_>) -> Option<Instant> {
+        match call.timeout {
             Some(Duration::ZERO) => None,
-            timeout => Some(received + timeout.map_or(self.max_call_duration, |t| t.min(self.max_call_duration))),
+            timeout => Some(call.received + timeout.map_or(self.max_call_duration, |t| t.min(self.max_call_duration))),
         }
     }
 }
 
-/// The request's parts as types that cannot be wrong, or every field that is.
-fn validate(request: &DescribeJobRequest) -> Result<(JobKey, Option<Duration>), Vec<InvalidField>> {
-    let key = JobKey::parse(&request.account_id, &request.vault_name, &request.job_id);
-    let max_age = request
-        .max_age
-        .map(Duration::try_from)
-        .transpose()
-        .map_err(|_| InvalidField { field: "max_age", description: "must be zero or a positive duration".to_owned() });
-    match (key, max_age) {
-        (Ok(key), Ok(max_age)) => Ok((key, max_age)),
-        (key, max_age) => {
-            let mut fields = key.err().unwrap_or_default();
-            fields.extend(max_age.err());
-            Err(fields)
-        }
-    }
-}
-
-fn respond(key: &JobKey, reply: Reply) -> Result<Response<Bytes>, Status> {
-    match reply.result {
+fn respond(key: &JobKey, reply: Reply) -> Handled {
+    let mut response = match reply.result {
         Ok(answer) => {
-            let mut response = Response::new(answer.response);
-            add_cache_status(response.metadata_mut(), reply.status);
-            add_age(response.metadata_mut(), answer.age);
-            Ok(response)
+            let mut response = Response::new(AnswerBody::ready(answer.message));
+            let headers = response.headers_mut();
+            headers.reserve(HEADERS);
+            headers.insert(header::CONTENT_TYPE, GRPC);
+            headers.insert(AGE, age(answer.age));
+            response
         }
-        Err(error) => {
-            let mut status = status::of(CallError::Describe { key, error });
-            add_cache_status(status.metadata_mut(), reply.status);
-            Err(status)
-        }
-    }
-}
-
-impl NamedService for JobService {
-    const NAME: &'static str = SERVICE_NAME;
-}
-
-impl<B> Service<http::Request<B>> for JobService
-where
-    B: HttpBody + Send + 'static,
-    B::Error: Into<tonic::codegen::StdError> + Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move {
-            if request.uri().path() == DESCRIBE_JOB {
-                return Ok(service.call_describe_job(request).await);
-            }
-            let what = "the only method is DescribeJob".to_owned();
-            Ok(status::of(CallError::Unimplemented(what)).into_http())
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(account: &str, vault: &str, job: &str, seconds: Option<i64>) -> DescribeJobRequest {
-        DescribeJobRequest {
-            account_id: account.into(),
-            vault_name: vault.into(),
-            job_id: job.into(),
-            max_age: seconds.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
-        }
-    }
-
-    #[test]
-    fn every_bad_field_is_named() {
-        let fields = validate(&request("1", "..", "", Some(-1))).unwrap_err();
-        assert_eq!(
-            fields.iter().map(|f| f.field).collect::<Vec<_>>(),
-            ["account_id", "vault_name", "job_id", "max_age"]
-        );
-        let fields = validate(&request("", "v", "j", Some(-1))).unwrap_err();
-        assert_eq!(fields.iter().map(|f| f.field).collect::<Vec<_>>(), ["max_age"]);
-    }
-
-    #[test]
-    fn an_absent_max_age_is_not_a_zero_one() {
-        assert_eq!(validate(&request("", "v", "j", None)).unwrap().1, None);
-        assert_eq!(validate(&request("", "v", "j", Some(0))).unwrap().1, Some(Duration::ZERO));
-    }
+        Err(error) => status::of(CallError::Describe { key, error }).into_http(),
+    };
+    response.headers_mut().insert(CACHE_STATUS, cache_status(reply.status));
+    Handled { response, outcome: Some(reply.status.outcome()) }
 }

@@ -20,7 +20,10 @@ use glacier_gateway::{
     freshness::FreshnessSettings,
     job::{Identity, JobKey},
     metrics::DescribeMetrics,
-    proto::v1::{DescribeJobResponse, Tier},
+    proto::{
+        MESSAGE_PREFIX,
+        v1::{DescribeJobResponse, Tier},
+    },
     upstream::{Described, Fetch, JobSource, UpstreamErrorKind},
 };
 use proptest::prelude::*;
@@ -231,7 +234,7 @@ fn check(model: &Model, heard: &Heard) -> Option<Stage> {
             return None;
         }
     };
-    let response = DescribeJobResponse::decode(answer.response.clone()).unwrap();
+    let response = DescribeJobResponse::decode(answer.message.slice(MESSAGE_PREFIX..)).unwrap();
     let job = response.job.unwrap();
     let claimed = SystemTime::try_from(response.observe_time.unwrap()).unwrap();
     assert_eq!(job.job_id(), key.job_id(), "the job that was asked for");

@@ -169,8 +169,8 @@ fn a_description_weighs_as_much_as_its_answer_and_the_rest_nothing() {
     let Some(Finding::Described(description)) = known.learnt.as_ref().map(|l| &l.observation.finding) else {
         panic!("{known:?}")
     };
-    assert!(description.response.len() > 1);
-    assert_eq!(known.heap_size(), description.response.len());
+    assert!(description.message.len() > 1);
+    assert_eq!(known.heap_size(), description.message.len());
     assert_eq!(known.told(absent(), 1, 1).unwrap().heap_size(), 0);
     assert_eq!(Knowledge::default().after_failure(failed(0)).heap_size(), 0);
 }

@@ -7,7 +7,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -19,6 +19,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 
+use super::super::message::AnswerBody;
 use crate::metrics::{CacheOutcome, CallCode, CallMetrics, Method};
 
 const GRPC_STATUS: &str = "grpc-status";
@@ -32,17 +33,6 @@ pub(crate) struct Reporter {
     /// Of this many successful hits one is logged; 0 means none.
     log_hits: u32,
     hits: AtomicU64,
-}
-
-/// How the cache came by a call's outcome, for the call's report. Cheap to clone; clones share it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Note(Arc<OnceLock<CacheOutcome>>);
-
-impl Note {
-    /// Notes the outcome; the first one counts.
-    pub(crate) fn set(&self, outcome: CacheOutcome) {
-        let _kept_first = self.0.set(outcome);
-    }
 }
 
 impl Reporter {
@@ -77,7 +67,7 @@ impl Reporter {
             is_ours,
             request_id,
             caller: Arc::clone(caller),
-            note: Note::default(),
+            outcome: None,
             code: None,
         }
     }
@@ -107,25 +97,27 @@ pub(super) struct CallEvent {
     is_ours: bool,
     request_id: HeaderValue,
     caller: Arc<str>,
-    note: Note,
+    /// How the cache came by the outcome, if it was asked.
+    outcome: Option<CacheOutcome>,
     /// None, as long as its caller may go away without an answer.
     code: Option<CallCode>,
 }
 
 impl CallEvent {
-    pub(super) fn note(&self) -> Note {
-        self.note.clone()
-    }
-
     /// Reports the call as answered with this; a stream not before it ends.
-    pub(super) fn finish(mut self, response: Response<Body>) -> Response<Body> {
+    pub(super) fn finish(
+        mut self,
+        response: Response<AnswerBody>,
+        outcome: Option<CacheOutcome>,
+    ) -> Response<AnswerBody> {
+        self.outcome = outcome;
         let code = match (response.status(), code_in(response.headers())) {
             (StatusCode::OK, code) => code,
             // Not a gRPC call.
             _ => Some(CallCode::Unimplemented),
         };
         if code.is_none() && self.method.is_streaming() {
-            return response.map(|inner| Body::new(Reported { inner, event: Some(self) }));
+            return response.map(|inner| AnswerBody::from(Body::new(Reported { inner, event: Some(self) })));
         }
         self.code = Some(code.unwrap_or(CallCode::Ok));
         response
@@ -152,9 +144,8 @@ impl Drop for CallEvent {
     fn drop(&mut self) {
         let code = self.code.unwrap_or(CallCode::Canceled);
         self.reporter.metrics.handled(self.method, code, self.received.elapsed());
-        let outcome = self.note.0.get().copied();
-        if let Some(one_in) = self.reporter.logged_one_in(code, outcome) {
-            self.log(code, outcome, one_in);
+        if let Some(one_in) = self.reporter.logged_one_in(code, self.outcome) {
+            self.log(code, self.outcome, one_in);
         }
     }
 }
@@ -181,7 +172,7 @@ impl fmt::Display for Text<'_> {
 
 /// The body of a stream, which ends its call: with its trailers, or by being dropped before them.
 struct Reported {
-    inner: Body,
+    inner: AnswerBody,
     event: Option<CallEvent>,
 }
 

@@ -1,0 +1,199 @@
+//! gRPC messages as HTTP/2 carries them: a flag byte, four bytes of length, and the message ("gRPC over HTTP2",
+//! Length-Prefixed-Message).
+//!
+//! `DescribeJob` has one message each way, and its answer is ready before the call comes; so it is received and answered
+//! here, without a codec's buffers. The other services are tonic's.
+
+use std::{
+    future::poll_fn,
+    mem,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::{Status, body::Body};
+
+use super::status::CallError;
+use crate::proto::MESSAGE_PREFIX;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// Receives the only message of a call, up to the end of what the caller sends. `limit` is for the message, in bytes.
+pub(super) async fn receive<B>(body: B, limit: usize) -> Result<Bytes, CallError<'static>>
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let mut body = pin!(body);
+    // Nearly always the whole message comes in one piece, and is not copied.
+    let mut received = Bytes::new();
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let frame = frame.map_err(|_| no_request("the connection failed while the message came"))?;
+        // Trailers of a caller mean nothing.
+        let Ok(data) = frame.into_data() else { continue };
+        received = if received.is_empty() { data } else { joined(received, &data) };
+        check(&received, limit)?;
+    }
+    match message_length(&received) {
+        Some(length) if received.len() == MESSAGE_PREFIX + length => Ok(received.split_off(MESSAGE_PREFIX)),
+        Some(_) | None => Err(no_request("there is no complete request message")),
+    }
+}
+
+/// Refuses what cannot become the one message, as soon as that can be seen.
+fn check(received: &[u8], limit: usize) -> Result<(), CallError<'static>> {
+    match received.first() {
+        None | Some(0) => {}
+        Some(1) => return Err(CallError::Unimplemented("messages are accepted uncompressed only".to_owned())),
+        Some(_) => return Err(no_request("what comes is no gRPC message")),
+    }
+    match message_length(received) {
+        Some(length) if length > limit => Err(no_request("the message is too large")),
+        Some(length) if received.len() > MESSAGE_PREFIX + length => Err(no_request("there is more than one message")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What the prefix says, once it is there.
+fn message_length(received: &[u8]) -> Option<usize> {
+    let [_flag, length @ ..] = received.first_chunk::<MESSAGE_PREFIX>()?;
+    usize::try_from(u32::from_be_bytes(*length)).ok()
+}
+
+fn joined(received: Bytes, more: &[u8]) -> Bytes {
+    let mut all = BytesMut::from(received);
+    all.extend_from_slice(more);
+    all.freeze()
+}
+
+fn no_request(why: &str) -> CallError<'static> {
+    CallError::NoRequest(why.to_owned())
+}
+
+/// The body of an answer; by default an empty one, as of an error whose status is in the headers.
+#[derive(Debug, Default)]
+pub struct AnswerBody(Answer);
+
+#[derive(Debug, Default)]
+enum Answer {
+    /// A message with its prefix, then the status OK.
+    Message(Bytes),
+    Ok,
+    #[default]
+    Sent,
+    /// An error, or what another service answers.
+    Other(Body),
+}
+
+impl AnswerBody {
+    /// A message, with its prefix, and the status OK.
+    pub(super) fn ready(message: Bytes) -> Self {
+        Self(Answer::Message(message))
+    }
+}
+
+impl From<Body> for AnswerBody {
+    fn from(body: Body) -> Self {
+        Self(Answer::Other(body))
+    }
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Self(answer) = self.get_mut();
+        if let Answer::Other(body) = answer {
+            return Pin::new(body).poll_frame(cx);
+        }
+        let (frame, next) = match mem::replace(answer, Answer::Sent) {
+            Answer::Message(message) => (Some(Frame::data(message)), Answer::Ok),
+            Answer::Ok => {
+                let mut trailers = HeaderMap::with_capacity(1);
+                trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+                (Some(Frame::trailers(trailers)), Answer::Sent)
+            }
+            done @ (Answer::Sent | Answer::Other(_)) => (None, done),
+        };
+        *answer = next;
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Answer::Message(_) | Answer::Ok => false,
+            Answer::Sent => true,
+            Answer::Other(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            // Not exact, or every answer would carry a `content-length`.
+            Answer::Message(_) | Answer::Ok | Answer::Sent => SizeHint::default(),
+            Answer::Other(body) => body.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::FutureExt as _;
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    const LIMIT: usize = 16;
+
+    fn received(pieces: &[&'static [u8]]) -> Result<Bytes, CallError<'static>> {
+        let frames: Vec<_> =
+            pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece)))).collect();
+        receive(StreamBody::new(tokio_stream::iter(frames)), LIMIT).now_or_never().unwrap()
+    }
+
+    fn refused(pieces: &[&'static [u8]]) -> String {
+        match received(pieces).unwrap_err() {
+            CallError::NoRequest(why) | CallError::Unimplemented(why) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_message_comes_whole_or_in_pieces() {
+        assert_eq!(received(&[&[0, 0, 0, 0, 3, 7, 8, 9]]).unwrap(), [7, 8, 9][..]);
+        assert_eq!(received(&[&[0, 0], &[], &[0, 0, 3, 7], &[8], &[9]]).unwrap(), [7, 8, 9][..]);
+        assert_eq!(received(&[&[0, 0, 0, 0, 0]]).unwrap(), Bytes::new());
+    }
+
+    #[test]
+    fn what_is_not_one_message_is_refused() {
+        assert_eq!(refused(&[]), "there is no complete request message");
+        assert_eq!(refused(&[&[0, 0, 0]]), "there is no complete request message");
+        assert_eq!(refused(&[&[0, 0, 0, 0, 3, 7]]), "there is no complete request message");
+        assert_eq!(refused(&[&[0, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0]]), "there is more than one message");
+        assert_eq!(refused(&[&[2, 0, 0, 0, 1, 7]]), "what comes is no gRPC message");
+        assert_eq!(refused(&[&[1, 0, 0, 0, 1, 7]]), "messages are accepted uncompressed only");
+    }
+
+    /// D2: refused by its prefix, before anything of it has come.
+    #[test]
+    fn a_message_above_the_limit_is_refused_by_its_prefix() {
+        assert_eq!(received(&[&[0, 0, 0, 0, 16], &[1; 16]]).unwrap().len(), 16);
+        assert_eq!(refused(&[&[0, 0, 0, 0, 17]]), "the message is too large");
+        assert_eq!(refused(&[&[0, 0xff, 0xff, 0xff, 0xff]]), "the message is too large");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_its_message_and_then_ok() {
+        let body = AnswerBody::ready(Bytes::from_static(b"\0\0\0\0\x01x"));
+        assert!(!body.is_end_stream() && body.size_hint().exact().is_none());
+        let all = body.collect().await.unwrap();
+        assert_eq!(all.trailers().unwrap()["grpc-status"], "0");
+        assert_eq!(all.to_bytes(), b"\0\0\0\0\x01x"[..]);
+    }
+}
