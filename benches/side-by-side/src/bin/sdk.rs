@@ -1,0 +1,3 @@
+//! A plain program that asks with the official SDK.
+
+fn main() {}

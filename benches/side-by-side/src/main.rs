@@ -1,0 +1,73 @@
+//! The gateway beside its peers, in one run. `benches/README.md` says how to read what it prints.
+
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+
+mod connection;
+mod expected;
+mod frames;
+mod hits;
+mod load;
+mod peers;
+mod process;
+mod question;
+mod statistics;
+mod upstream;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Parser;
+use peers::{Peer, Place};
+use side_by_side::{Outcome, job::Completion};
+use upstream::Upstream;
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The gateway's binary
+    #[arg(long)]
+    gateway: String,
+    /// Who is compared, by name [default: everybody]
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Rounds of bursts
+    #[arg(long, default_value_t = 12)]
+    rounds: usize,
+    /// Milliseconds of one burst
+    #[arg(long, default_value_t = 500)]
+    burst: u64,
+    /// Only the comparison of hits
+    #[arg(long)]
+    hits_only: bool,
+    /// The core of the servers; `run` puts this program on another
+    #[arg(long, default_value = "0")]
+    server_core: String,
+    /// More arguments for the gateway, such as `--more=--log=warn`
+    #[arg(long, allow_hyphen_values = true)]
+    more: Vec<String>,
+}
+
+fn main() -> Outcome<()> {
+    let arguments = Arguments::parse();
+    let own = std::env::current_exe()?;
+    let folder = PathBuf::from(std::env::temp_dir()).join(format!("side-by-side-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let place = Place {
+        gateway: arguments.gateway.clone(),
+        binaries: own.parent().ok_or("no folder of its own")?.to_owned(),
+        folder,
+        server_core: arguments.server_core.clone(),
+        completion: Completion::recent(),
+    };
+    let outcome = measure(&arguments, &place);
+    std::fs::remove_dir_all(&place.folder)?;
+    outcome
+}
+
+fn measure(arguments: &Arguments, place: &Place) -> Outcome<()> {
+    let upstream = Upstream::start(place.completion)?;
+    let is_wanted = |peer: &Peer| arguments.only.is_empty() || arguments.only.iter().any(|name| name == peer.name());
+    let wanted: Vec<_> = Peer::ALL.into_iter().filter(is_wanted).collect();
+    let mut runners = hits::start(&wanted, place, &upstream, &arguments.more)?;
+    let bursts = hits::rounds(&mut runners, arguments.rounds, Duration::from_millis(arguments.burst))?;
+    println!("## Hits\n{}", hits::table(&bursts));
+    Ok(())
+}
