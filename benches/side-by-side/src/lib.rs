@@ -1,6 +1,7 @@
 //! What the harness and its small servers share: the job that all of them describe, its encoded answer, and how the
 //! servers are started.
 
+pub mod asking;
 pub mod job;
 pub mod serving;
 

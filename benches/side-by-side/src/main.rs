@@ -7,6 +7,7 @@ mod expected;
 mod frames;
 mod hits;
 mod load;
+mod more;
 mod peers;
 mod process;
 mod question;
@@ -34,6 +35,9 @@ struct Arguments {
     /// Milliseconds of one burst
     #[arg(long, default_value_t = 500)]
     burst: u64,
+    /// Jobs in the large cache; a tenth of them is the smaller set
+    #[arg(long, default_value_t = 1_000_000)]
+    jobs: u32,
     /// Only the comparison of hits
     #[arg(long)]
     hits_only: bool,
@@ -69,5 +73,17 @@ fn measure(arguments: &Arguments, place: &Place) -> Outcome<()> {
     let mut runners = hits::start(&wanted, place, &upstream, &arguments.more)?;
     let bursts = hits::rounds(&mut runners, arguments.rounds, Duration::from_millis(arguments.burst))?;
     println!("## Hits\n{}", hits::table(&bursts));
+    if arguments.hits_only {
+        return Ok(());
+    }
+    let more = &arguments.more;
+    let time = Duration::from_millis(arguments.burst);
+    let mut lines = more::latency(&mut runners, &bursts, arguments.rounds, time)?;
+    drop(runners);
+    lines.extend(more::misses(place, &upstream, 5, 1000, more)?);
+    lines.extend(more::stampede(place, &upstream, more)?);
+    lines.extend(more::footprint(place, &upstream, 11, more)?);
+    lines.extend(more::keys(place, &upstream, arguments.jobs, arguments.rounds, time, more)?);
+    println!("\n## Other figures\n\n{}", more::table(&lines));
     Ok(())
 }
