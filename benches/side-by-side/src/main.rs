@@ -6,6 +6,7 @@ mod connection;
 mod expected;
 mod frames;
 mod hits;
+mod instructions;
 mod load;
 mod more;
 mod peers;
@@ -14,7 +15,10 @@ mod question;
 mod statistics;
 mod upstream;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Parser;
 use peers::{Peer, Place};
@@ -38,6 +42,12 @@ struct Arguments {
     /// Jobs in the large cache; a tenth of them is the smaller set
     #[arg(long, default_value_t = 1_000_000)]
     jobs: u32,
+    /// Count instructions and allocations under callgrind instead, and compare them with this file
+    #[arg(long)]
+    instructions: Option<PathBuf>,
+    /// Write the file anew
+    #[arg(long, requires = "instructions")]
+    update: bool,
     /// Only the comparison of hits
     #[arg(long)]
     hits_only: bool,
@@ -68,6 +78,9 @@ fn main() -> Outcome<()> {
 
 fn measure(arguments: &Arguments, place: &Place) -> Outcome<()> {
     let upstream = Upstream::start(place.completion)?;
+    if let Some(file) = &arguments.instructions {
+        return count(file, arguments, place, &upstream);
+    }
     let is_wanted = |peer: &Peer| arguments.only.is_empty() || arguments.only.iter().any(|name| name == peer.name());
     let wanted: Vec<_> = Peer::ALL.into_iter().filter(is_wanted).collect();
     let mut runners = hits::start(&wanted, place, &upstream, &arguments.more)?;
@@ -86,4 +99,21 @@ fn measure(arguments: &Arguments, place: &Place) -> Outcome<()> {
     lines.extend(more::keys(place, &upstream, arguments.jobs, arguments.rounds, time, more)?);
     println!("\n## Other figures\n\n{}", more::table(&lines));
     Ok(())
+}
+
+fn count(file: &Path, arguments: &Arguments, place: &Place, upstream: &Upstream) -> Outcome<()> {
+    let lines = instructions::lines(place, upstream, &arguments.more)?;
+    if arguments.update {
+        let text: String = lines.iter().map(|(name, value)| format!("{name} {value:.1}\n")).collect();
+        std::fs::write(file, &text)?;
+        println!("{text}");
+        return Ok(());
+    }
+    let (text, holds) = instructions::compare(&lines, &std::fs::read_to_string(file)?);
+    println!("{text}");
+    if holds {
+        Ok(())
+    } else {
+        Err("a hit's instructions changed by more than 3 %: mend it, or --update and say why".into())
+    }
 }
