@@ -10,7 +10,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::timeout,
 };
 
@@ -105,8 +105,9 @@ pub async fn run(listener: TcpListener, pages: Pages) -> Infallible {
 /// One request and its answer.
 async fn converse(stream: TcpStream, peer: SocketAddr, pages: Pages) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = pages.answer(&request);
-        async move { Ok::<_, Infallible>(answer) }
+        let pages = pages.clone();
+        // Telling the metrics looks at each descriptor and settles the store: not on a thread that answers calls.
+        async move { spawn_blocking(move || pages.answer(&request)).await }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(false);

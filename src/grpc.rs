@@ -57,6 +57,9 @@ impl Default for GrpcSettings {
     }
 }
 
+/// Largest request to the standard services, in bytes: the name of a service, or of something in a proto file.
+const SMALL_REQUEST: usize = 4096;
+
 /// The reflection service could not be built from the embedded descriptors.
 #[derive(Debug, thiserror::Error)]
 #[error("the embedded descriptor sets are unusable: {0}")]
@@ -69,6 +72,7 @@ pub struct Face {
     /// All services but the job service.
     routes: Routes,
     reporter: Arc<call::Reporter>,
+    max_call_duration: Duration,
 }
 
 impl Face {
@@ -82,23 +86,24 @@ impl Face {
         metrics: &CallMetrics,
     ) -> Result<Self, DescriptorError> {
         let jobs = JobService::new(describer, policy, phase.clone(), settings);
-        let health = health::service(phase.clone()).max_decoding_message_size(settings.max_request_bytes);
-        let mut routes = Routes::new(health);
+        let mut routes = Routes::new(health::service(phase.clone()).max_decoding_message_size(SMALL_REQUEST));
         if settings.reflection {
             routes = routes
-                .add_service(reflected().build_v1()?.max_decoding_message_size(settings.max_request_bytes))
-                .add_service(reflected().build_v1alpha()?.max_decoding_message_size(settings.max_request_bytes));
+                .add_service(reflected().build_v1()?.max_decoding_message_size(SMALL_REQUEST))
+                .add_service(reflected().build_v1alpha()?.max_decoding_message_size(SMALL_REQUEST));
         }
         // Without `prepare` axum builds the router anew for every connection.
         let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits));
-        Ok(Self { jobs: Some(jobs), routes: routes.prepare(), reporter })
+        let max_call_duration = settings.max_call_duration;
+        Ok(Self { jobs: Some(jobs), routes: routes.prepare(), reporter, max_call_duration })
     }
 
     /// Nothing but the health service, for a port where probes that know no TLS ask.
     pub fn health_only(phase: &PhaseWatch, settings: &GrpcSettings, metrics: &CallMetrics) -> Self {
-        let health = health::service(phase.clone()).max_decoding_message_size(settings.max_request_bytes);
+        let health = health::service(phase.clone()).max_decoding_message_size(SMALL_REQUEST);
         let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits));
-        Self { jobs: None, routes: Routes::new(health).prepare(), reporter }
+        let max_call_duration = settings.max_call_duration;
+        Self { jobs: None, routes: Routes::new(health).prepare(), reporter, max_call_duration }
     }
 
     /// The service for one connection. Its futures have a type of their own, so that nobody has to box them.
@@ -114,7 +119,8 @@ impl Face {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        let envelope = Envelope::new(self.jobs.clone(), self.routes.clone(), caller, Arc::clone(&self.reporter));
+        let (jobs, routes, reporter) = (self.jobs.clone(), self.routes.clone(), Arc::clone(&self.reporter));
+        let envelope = Envelope::new(jobs, routes, caller, reporter, self.max_call_duration);
         let envelope = Arc::new(envelope);
         service_fn(move |request| {
             let envelope = Arc::clone(&envelope);

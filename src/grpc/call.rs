@@ -7,9 +7,9 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status, body::Body, codegen::StdError, service::Routes};
 use tower::Service as _;
 
@@ -23,12 +23,14 @@ use crate::{
     caller::{Caller, CallerIdentity},
     describe::Asker,
     job::InvalidField,
-    metrics::CacheOutcome,
+    metrics::{CacheOutcome, Method},
 };
 
 mod event;
+mod limited;
 
 pub(super) use event::Reporter;
+use limited::Limited;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_MAX: usize = 64;
@@ -68,16 +70,23 @@ pub(super) struct Envelope {
     caller: Arc<str>,
     identity: Option<Arc<CallerIdentity>>,
     reporter: Arc<Reporter>,
+    max_call_duration: Duration,
 }
 
 impl Envelope {
-    pub(super) fn new(jobs: Option<JobService>, routes: Routes, caller: &Caller, reporter: Arc<Reporter>) -> Self {
+    pub(super) fn new(
+        jobs: Option<JobService>,
+        routes: Routes,
+        caller: &Caller,
+        reporter: Arc<Reporter>,
+        max_call_duration: Duration,
+    ) -> Self {
         // For the log.
         let name = match &caller.identity {
             Some(identity) => format!("{identity} {}", caller.address),
             None => caller.address.to_string(),
         };
-        Self { jobs, routes, caller: name.into(), identity: caller.identity.clone(), reporter }
+        Self { jobs, routes, caller: name.into(), identity: caller.identity.clone(), reporter, max_call_duration }
     }
 
     /// Answers a call.
@@ -113,11 +122,36 @@ impl Envelope {
             Some(_) if is_ours => {
                 status::of(CallError::Unimplemented("the only method is DescribeJob".to_owned())).into()
             }
-            Some(_) | None => {
-                let Ok(response) = self.routes.clone().call(request).await;
-                Handled { response: with_details(response).map(AnswerBody::from), outcome: None }
-            }
+            Some(_) | None => self.handle_elsewhere(request, received, timeout).await,
         }
+    }
+}
+
+impl Envelope {
+    /// The other services' calls: answered, or their streams begun, within the time that any call has.
+    async fn handle_elsewhere<B>(&self, request: Request<B>, received: Instant, timeout: Option<Duration>) -> Handled
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
+        let method = Method::of_path(request.uri().path());
+        let limit = timeout.map_or(self.max_call_duration, |timeout| timeout.min(self.max_call_duration));
+        let Ok(Ok(response)) = timeout_at(received + limit, self.routes.clone().call(request)).await else {
+            return status::of(CallError::NoTime).into();
+        };
+        let end = match method {
+            // Lasts as long as its caller likes.
+            Method::HealthWatch => timeout.map(|timeout| received + timeout),
+            // What comes meanwhile is kept in memory.
+            Method::Reflection | Method::ReflectionAlpha => Some(received + limit),
+            // Their answers are complete.
+            Method::HealthCheck | Method::DescribeJob | Method::Unknown => None,
+        };
+        let response = with_details(response).map(|body| match end {
+            Some(end) => AnswerBody::from(Body::new(Limited::new(body, end))),
+            None => AnswerBody::from(body),
+        });
+        Handled { response, outcome: None }
     }
 }
 
@@ -158,8 +192,8 @@ fn screen<B>(request: &Request<B>) -> Result<Option<Duration>, Box<Handled>> {
     let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     // What is not a gRPC call gets an HTTP answer ("gRPC over HTTP2" asks for 415).
     match (request.method(), content_type) {
-        (&Method::POST, Some(value)) if is_grpc(value) => {}
-        (&Method::POST, _) => return Err(Box::new(http_answer(StatusCode::UNSUPPORTED_MEDIA_TYPE))),
+        (&http::Method::POST, Some(value)) if is_grpc(value) => {}
+        (&http::Method::POST, _) => return Err(Box::new(http_answer(StatusCode::UNSUPPORTED_MEDIA_TYPE))),
         _ => return Err(Box::new(http_answer(StatusCode::METHOD_NOT_ALLOWED))),
     }
     let timeout = request.headers().get(GRPC_TIMEOUT).map(|value| timeout::parse(value.as_bytes())).transpose();

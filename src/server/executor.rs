@@ -19,6 +19,10 @@ use hyper::rt::Executor;
 
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// How often a connection and its streams are polled in turn before other tasks get theirs: a client that always has its
+/// next calls ready would keep the thread. A turn is at most as many calls as a connection may have at once.
+const TURNS: usize = 8;
+
 /// Queues futures for [`Prompt::run`]. Clones share the queue; the lock is never contended, as hyper queues while it is
 /// polled by the task that runs the queue.
 #[derive(Clone, Default)]
@@ -33,15 +37,18 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Prompt {
 }
 
 impl Prompt {
-    /// Polls `connection` and the streams that it starts, until neither has anything to do.
+    /// Polls `connection` and the streams that it starts, until neither has anything to do, or it is others' turn.
     pub(super) fn poll<C: Future + Unpin>(&self, connection: &mut C, cx: &mut Context<'_>) -> Poll<C::Output> {
-        loop {
+        for _ in 0..TURNS {
             let polled = Pin::new(&mut *connection).poll(cx);
             // What they have answered is still to be written, so the connection is polled again.
             if polled.is_ready() || !self.run(cx) {
                 return polled;
             }
         }
+        // Others want the thread as well.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Polls each queued stream once and makes tasks of those that are not finished; `false` if there was none.
@@ -153,6 +160,29 @@ mod tests {
         })
         .await;
         assert_eq!(done.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_always_has_another_stream_lets_others_have_the_thread() {
+        let prompt = Prompt::default();
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&polls);
+        let mut connection = Box::pin(poll_fn(|_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            prompt.execute(ready(()));
+            Poll::<()>::Pending
+        }));
+        let driving = poll_fn(|cx| prompt.poll(&mut connection, cx));
+        tokio::select! {
+            biased;
+            () = driving => unreachable!("it never ends"),
+            () = async {
+                while polls.load(Ordering::SeqCst) < 3 * TURNS {
+                    tokio::task::yield_now().await;
+                }
+            } => {}
+        }
+        assert_eq!(polls.load(Ordering::SeqCst), 3 * TURNS, "it is polled again by itself");
     }
 
     #[tokio::test]

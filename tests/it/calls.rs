@@ -17,7 +17,7 @@ use glacier_gateway::{
     proto::v1::{DescribeJobRequest, DescribeJobResponse},
 };
 use http::uri::PathAndQuery;
-use http_body_util::{Empty, Full, StreamBody};
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -209,6 +209,25 @@ async fn a_caller_who_never_finishes_sending_is_answered_at_the_deadline() {
     let response = gateway.raw(&headers, never).await;
     let refusal = Refusal::of(Err::<(), _>(Status::from_header_map(response.headers()).unwrap()));
     assert_eq!((refusal.code, refusal.reason()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+}
+
+/// Nor are those kept who do not finish asking the standard services, nor conversations that never end.
+#[tokio::test]
+async fn calls_of_the_standard_services_end_in_time_as_well() {
+    let gateway = Gateway::start_with(|settings| settings.grpc.max_call_duration = Duration::from_millis(50)).await;
+    let headers = [("content-type", "application/grpc")];
+    let never = || StreamBody::new(tokio_stream::pending::<Result<http_body::Frame<Bytes>, Infallible>>());
+    for path in ["Check", "Watch"].map(|method| format!("grpc.health.v1.Health/{method}")) {
+        let response = gateway.raw_to(&path, "POST", &headers, never()).await;
+        assert_eq!(Status::from_header_map(response.headers()).unwrap().code(), Code::DeadlineExceeded, "{path}");
+    }
+    for version in ["v1", "v1alpha"] {
+        let path = format!("grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+        let response = gateway.raw_to(&path, "POST", &headers, never()).await;
+        let answered = tokio::time::timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap();
+        let status = Status::from_header_map(answered.trailers().unwrap()).unwrap();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{path}");
+    }
 }
 
 /// D5.

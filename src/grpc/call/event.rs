@@ -155,8 +155,11 @@ struct Path<'a>(&'a CallEvent);
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.unknown_path {
-            // Visible ASCII: the URI's type sees to that.
-            Some(path) => path.path().chars().take(LOGGED_METHOD).try_for_each(|c| fmt::Write::write_char(f, c)),
+            // A path may hold anything of UTF-8, control characters of terminals too.
+            Some(path) => path.path().chars().take(LOGGED_METHOD).try_for_each(|c| match c {
+                '!'..='~' => fmt::Write::write_char(f, c),
+                _ => write!(f, "{}", c.escape_default()),
+            }),
             None => f.write_str(self.0.method.name()),
         }
     }
@@ -239,6 +242,15 @@ fn call_code(code: Code) -> CallCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_in_the_log_moves_no_terminal() {
+        let request = Request::post("/glacier.jobs.v1.JobService/\u{9b}2J\u{202e}").body(()).unwrap();
+        let reporter = Arc::new(Reporter::new(CallMetrics::default(), 1));
+        let id = HeaderValue::from_static("id");
+        let event = reporter.started(&request, Instant::now(), true, id, &Arc::from("caller"));
+        assert_eq!(Path(&event).to_string(), "/glacier.jobs.v1.JobService/\\u{9b}2J\\u{202e}");
+    }
 
     #[test]
     fn of_successful_hits_one_in_so_many_is_logged_and_of_all_else_every_one() {

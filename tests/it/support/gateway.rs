@@ -171,8 +171,21 @@ impl Gateway {
     where
         B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
     {
+        self.raw_to("glacier.jobs.v1.JobService/DescribeJob", method, headers, body).await
+    }
+
+    pub(crate) async fn raw_to<B>(
+        &self,
+        path: &str,
+        method: &str,
+        headers: &[(&'static str, &str)],
+        body: B,
+    ) -> http::Response<Incoming>
+    where
+        B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+    {
         let client = legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-        let uri = format!("http://{}/glacier.jobs.v1.JobService/DescribeJob", self.address);
+        let uri = format!("http://{}/{path}", self.address);
         let mut request = http::Request::builder().method(method).uri(uri).body(body).unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
