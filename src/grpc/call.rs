@@ -184,7 +184,10 @@ fn new_request_id() -> HeaderValue {
         random >>= 4;
         digit
     });
-    HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let mut id = HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    // It comes once and never again, so it is not to push what does out of the table of indexed headers (RFC 7541 §6.2.3).
+    id.set_sensitive(true);
+    id
 }
 
 /// The caller's timeout, or why this call reaches no handler.
