@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use glacier_gateway::proto::v1::DescribeJobResponse;
-use prost::Message as _;
+use prost::Message;
 use side_by_side::{
     Outcome,
     job::{self, Completion, PREFIX},
@@ -62,7 +62,7 @@ impl Expected {
     pub(crate) fn learnt(vault: &str, completion: Completion, jobs: u32) -> Outcome<Self> {
         let response = job::response(vault, 0, completion, SystemTime::now());
         let frame = job::frame(&response);
-        let encoded_job = response.job.as_ref().map_or(0, |job| job.encoded_len());
+        let encoded_job = response.job.as_ref().map_or(0, Message::encoded_len);
         let keys = Keys::Learnt {
             digits_at: digits_of(&frame)?,
             // One byte of tag, two of length.
@@ -79,11 +79,6 @@ impl Expected {
             ("x-request-id", ""),
         ];
         Ok(Self { keys, headers, ..Self::fixed(frame) })
-    }
-
-    /// Bytes of a typical answer.
-    pub(crate) fn length(&self) -> usize {
-        self.frame.len()
     }
 
     /// Whether `bytes`, `offset` bytes into the answer about `key`, are right; how many bytes there must be in all.

@@ -97,7 +97,7 @@ pub(crate) fn set_stream(frame: &mut [u8], stream: u32) {
     frame[5..HEAD].copy_from_slice(&stream.to_be_bytes());
 }
 
-/// Appends a WINDOW_UPDATE for the connection.
+/// Appends a wider window for the connection.
 pub(crate) fn widen(out: &mut Vec<u8>, by: u32) {
     head(out, 4, Kind::WindowUpdate, 0, 0);
     out.extend_from_slice(&by.to_be_bytes());

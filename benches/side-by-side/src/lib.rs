@@ -6,7 +6,7 @@ pub mod job;
 pub mod serving;
 
 /// The server side of the proto file, for the tonic peers.
-#[expect(clippy::pedantic, unused_qualifications, reason = "generated code")]
+#[expect(clippy::pedantic, clippy::allow_attributes, unused_qualifications, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("glacier.jobs.v1");
 }

@@ -10,6 +10,7 @@ mod instructions;
 mod load;
 mod more;
 mod peers;
+mod plot;
 mod process;
 mod question;
 mod statistics;
@@ -48,6 +49,9 @@ struct Arguments {
     /// Write the file anew
     #[arg(long, requires = "instructions")]
     update: bool,
+    /// Where to draw CPU per call as an SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
     /// Only the comparison of hits
     #[arg(long)]
     hits_only: bool,
@@ -62,7 +66,7 @@ struct Arguments {
 fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
     let own = std::env::current_exe()?;
-    let folder = PathBuf::from(std::env::temp_dir()).join(format!("side-by-side-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("side-by-side-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let place = Place {
         gateway: arguments.gateway.clone(),
@@ -86,6 +90,9 @@ fn measure(arguments: &Arguments, place: &Place) -> Outcome<()> {
     let mut runners = hits::start(&wanted, place, &upstream, &arguments.more)?;
     let bursts = hits::rounds(&mut runners, arguments.rounds, Duration::from_millis(arguments.burst))?;
     println!("## Hits\n{}", hits::table(&bursts));
+    if let Some(file) = &arguments.plot {
+        std::fs::write(file, plot::svg(&bursts))?;
+    }
     if arguments.hits_only {
         return Ok(());
     }
@@ -104,7 +111,10 @@ fn measure(arguments: &Arguments, place: &Place) -> Outcome<()> {
 fn count(file: &Path, arguments: &Arguments, place: &Place, upstream: &Upstream) -> Outcome<()> {
     let lines = instructions::lines(place, upstream, &arguments.more)?;
     if arguments.update {
-        let text: String = lines.iter().map(|(name, value)| format!("{name} {value:.1}\n")).collect();
+        let mut text = String::new();
+        for (name, value) in &lines {
+            text += &format!("{name} {value:.1}\n");
+        }
         std::fs::write(file, &text)?;
         println!("{text}");
         return Ok(());

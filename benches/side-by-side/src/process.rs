@@ -10,7 +10,7 @@ use std::{
 
 use side_by_side::Outcome;
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// A running server. Killed when dropped.
 pub(crate) struct Server {
