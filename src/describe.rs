@@ -107,6 +107,20 @@ impl Describer {
             LookUp::Settled(reply) => return reply,
             LookUp::Ask(reason) => reason,
         };
+        // Boxed, so that a hit does not carry about the room that waiting takes.
+        Box::pin(self.answer_in_time(key, asker, max_age, deadline, stop, reason)).await
+    }
+
+    /// The answer that somebody has to wait for, or what there is when the time is over.
+    async fn answer_in_time(
+        &self,
+        key: &JobKey,
+        asker: Asker<'_>,
+        max_age: Option<Duration>,
+        deadline: Instant,
+        stop: impl Future<Output = ()>,
+        reason: Forwarded,
+    ) -> Reply {
         let waiting = async {
             match self.ask(key, asker, max_age, reason).await {
                 Ok(reply) => reply,

@@ -3,7 +3,7 @@
 //! It sees the HTTP side of a call, so it covers what never reaches a handler (unknown methods, wrong content types) and
 //! what never gets an answer (a caller who goes away).
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -89,8 +89,11 @@ impl Envelope {
         Self { jobs, routes, caller: name.into(), identity: caller.identity.clone(), reporter, max_call_duration }
     }
 
-    /// Answers a call.
-    pub(super) async fn answer<B>(self: Arc<Self>, request: Request<B>) -> Response<AnswerBody>
+    /// Answers a call. What can be done at once is done here, so that the future holds no more than what it waits for.
+    pub(super) fn answer<B>(
+        self: Arc<Self>,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<AnswerBody>> + Send + 'static + use<B>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
@@ -99,32 +102,60 @@ impl Envelope {
         let request_id = request_id(request.headers());
         let is_ours = is_method_of_ours(request.uri().path());
         let event = self.reporter.started(&request, received, is_ours, request_id.clone(), &self.caller);
-        let handling = AssertUnwindSafe(self.handle(request, received, is_ours)).catch_unwind();
-        let Handled { mut response, outcome } = handling.await.unwrap_or_else(|_| panicked());
-        response.headers_mut().insert(REQUEST_ID, request_id);
-        event.finish(response, outcome)
+        let work = self.work(request, received, is_ours);
+        async move {
+            let handling = AssertUnwindSafe(self.handle(work)).catch_unwind();
+            let Handled { mut response, outcome } = handling.await.unwrap_or_else(|_| panicked());
+            response.headers_mut().insert(REQUEST_ID, request_id);
+            event.finish(response, outcome)
+        }
     }
 
-    async fn handle<B>(&self, request: Request<B>, received: Instant, is_ours: bool) -> Handled
+    /// What a call asks for.
+    fn work<B>(&self, request: Request<B>, received: Instant, is_ours: bool) -> Work<B> {
+        let timeout = match screen(&request) {
+            Ok(timeout) => timeout,
+            Err(refused) => return Work::Refused(refused),
+        };
+        match &self.jobs {
+            Some(_) if request.uri().path() == DESCRIBE_JOB => {
+                Work::DescribeJob { body: request.into_body(), received, timeout }
+            }
+            Some(_) if is_ours => {
+                let what = "the only method is DescribeJob".to_owned();
+                Work::Refused(Box::new(status::of(CallError::Unimplemented(what)).into()))
+            }
+            Some(_) | None => Work::Elsewhere(Box::new((request, received, timeout))),
+        }
+    }
+
+    async fn handle<B>(&self, work: Work<B>) -> Handled
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        let timeout = match screen(&request) {
-            Ok(timeout) => timeout,
-            Err(refused) => return *refused,
-        };
-        match &self.jobs {
-            Some(jobs) if request.uri().path() == DESCRIBE_JOB => {
+        match (work, &self.jobs) {
+            (Work::DescribeJob { body, received, timeout }, Some(jobs)) => {
                 let context = CallContext { received, timeout, asker: self.identity.as_ref() };
-                jobs.describe_job(request.into_body(), &context).await
+                jobs.describe_job(body, &context).await
             }
-            Some(_) if is_ours => {
-                status::of(CallError::Unimplemented("the only method is DescribeJob".to_owned())).into()
+            (Work::DescribeJob { .. }, None) => {
+                status::of(CallError::Unimplemented("no such service or method".to_owned())).into()
             }
-            Some(_) | None => self.handle_elsewhere(request, received, timeout).await,
+            (Work::Elsewhere(call), _) => {
+                let (request, received, timeout) = *call;
+                Box::pin(self.handle_elsewhere(request, received, timeout)).await
+            }
+            (Work::Refused(refused), _) => *refused,
         }
     }
+}
+
+/// What is to be done for a call.
+enum Work<B> {
+    DescribeJob { body: B, received: Instant, timeout: Option<Duration> },
+    Elsewhere(Box<(Request<B>, Instant, Option<Duration>)>),
+    Refused(Box<Handled>),
 }
 
 impl Envelope {
@@ -232,4 +263,24 @@ fn http_answer(status: StatusCode) -> Handled {
     let mut response = Response::new(AnswerBody::from(Body::empty()));
     *response.status_mut() = status;
     Handled { response, outcome: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of_val;
+
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::metrics::CallMetrics;
+
+    /// It is moved several times before it is first polled, and a hit needs little of it.
+    #[test]
+    fn the_future_of_a_call_is_small() {
+        let reporter = Arc::new(Reporter::new(CallMetrics::default(), 0));
+        let caller = Caller::anonymous(([127, 0, 0, 1], 1).into());
+        let envelope = Arc::new(Envelope::new(None, Routes::default(), &caller, reporter, Duration::from_secs(1)));
+        let answering = envelope.answer(Request::new(Full::<Bytes>::default()));
+        assert!(size_of_val(&answering) < 1536, "{} bytes", size_of_val(&answering));
+    }
 }

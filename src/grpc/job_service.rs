@@ -80,8 +80,8 @@ impl JobService {
             // answered at this first poll, before anything else here costs anything.
             biased;
             handled = self.answer(body, call.asker, deadline) => handled.unwrap_or_else(Handled::from),
-            () = sleep_until(deadline) => status::of(CallError::NoTime).into(),
-            () = self.stop() => status::of(CallError::Draining).into(),
+            // Boxed once it is polled, so that a hit does not carry it about.
+            error = async { Box::pin(self.time_is_over(deadline)).await } => status::of(error).into(),
         }
     }
 
@@ -98,6 +98,14 @@ impl JobService {
         }
         let reply = self.describer.describe(&key, asker, max_age, deadline, self.stop()).await;
         Ok(respond(&key, reply))
+    }
+
+    /// Resolves with the reason why a call cannot be waited for any longer.
+    async fn time_is_over(&self, deadline: Instant) -> CallError<'static> {
+        tokio::select! {
+            () = sleep_until(deadline) => CallError::NoTime,
+            () = self.stop() => CallError::Draining,
+        }
     }
 
     /// Resolves when calls that still wait are to be answered with what there is. Costs nothing until it is polled.
