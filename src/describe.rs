@@ -24,6 +24,7 @@ use crate::{
 mod answer;
 mod flights;
 mod limiter;
+mod pace;
 mod shares;
 mod throttle;
 

@@ -1,13 +1,16 @@
 //! How many fetches this replica has at once. Answers from memory are never limited.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout_at},
 };
 
-use super::shares::Share;
+use super::{pace::Pace, shares::Share};
 use crate::metrics::{DescribeMetrics, Present};
 
 /// Limits on fetches.
@@ -55,16 +58,32 @@ struct Permits<'a> {
 
 pub(super) struct Limiter {
     in_flight: Semaphore,
-    waiting: Semaphore,
+    /// Most that may wait.
+    waiting: usize,
+    pace: Mutex<Pace>,
     max_wait: Duration,
     metrics: DescribeMetrics,
+}
+
+/// One that waits, until it is dropped.
+struct InQueue<'a> {
+    limiter: &'a Limiter,
+    has_place: bool,
+    _counted: Present,
+}
+
+impl Drop for InQueue<'_> {
+    fn drop(&mut self) {
+        self.limiter.pace().leaves(self.has_place);
+    }
 }
 
 impl Limiter {
     pub(super) fn new(limits: &FetchLimits, metrics: DescribeMetrics) -> Self {
         Self {
             in_flight: Semaphore::new(limits.in_flight),
-            waiting: Semaphore::new(limits.waiting),
+            waiting: limits.waiting,
+            pace: Mutex::new(Pace::new(limits.max_wait)),
             max_wait: limits.max_wait,
             metrics,
         }
@@ -86,11 +105,21 @@ impl Limiter {
         if let Ok(place) = self.in_flight.try_acquire() {
             return Ok(Permits { _in_flight: place, _turn: turn });
         }
-        let _in_queue = self.waiting.try_acquire().map_err(|_| Full::Queue)?;
-        let _counted = self.metrics.waiting();
+        let mut in_queue = self.join_queue().ok_or(Full::Queue)?;
         // The outer error is the time running out; the inner one a closed semaphore, and ours never closes.
         let place = timeout_at(until, self.in_flight.acquire()).await.ok().and_then(Result::ok).ok_or(Full::Wait)?;
+        in_queue.has_place = true;
         Ok(Permits { _in_flight: place, _turn: turn })
+    }
+
+    fn join_queue(&self) -> Option<InQueue<'_>> {
+        let joins = self.pace().joins(Instant::now(), self.waiting);
+        joins.then(|| InQueue { limiter: self, has_place: false, _counted: self.metrics.waiting() })
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        // Counts are whole between any two statements, so a panic elsewhere does not spoil them.
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

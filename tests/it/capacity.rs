@@ -10,7 +10,7 @@ use glacier_gateway::{
     proto::v1::Tier,
     upstream::UpstreamErrorKind,
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use crate::support::fake::{Bench, error, key, paused_clock, running};
 
@@ -127,4 +127,48 @@ async fn the_flood_is_as_wide_as_the_settings_say() {
         caller.await.unwrap().result.unwrap_err();
     }
     assert_eq!(bench.calls(), 3);
+}
+
+/// D15: five times as many new questions as Glacier can take (64 at a time, 100 ms each: 640 a second).
+#[tokio::test(start_paused = true)]
+async fn under_five_times_the_load_the_work_goes_on_refusals_are_prompt_and_hits_are_given() {
+    let bench = Arc::new(Bench::new(|key, _| async move {
+        tokio::time::sleep(SECOND / 10).await;
+        Ok(running(&key, Tier::Bulk))
+    }));
+    let known = key("known");
+    bench.ask(&known).await.result.unwrap();
+    let mut asking = JoinSet::new();
+    for tick in 0..500_u32 {
+        for n in 0..32 {
+            let bench = Arc::clone(&bench);
+            asking.spawn(async move {
+                let asked = Instant::now();
+                let reply = bench.ask(&key(&format!("new-{tick}-{n}"))).await;
+                (asked, asked.elapsed(), Instant::now(), reply.result.is_ok())
+            });
+        }
+        if tick % 10 == 0 {
+            let asked = Instant::now();
+            assert!(matches!(bench.ask(&known).await.status, CacheStatus::Hit { .. }));
+            assert_eq!(asked.elapsed(), Duration::ZERO);
+        }
+        tokio::time::sleep(SECOND * 32 / 3200).await;
+    }
+    let start = Instant::now() - 5 * SECOND;
+    let (mut served, mut refused, mut late) = (0, 0, 0);
+    while let Some(ended) = asking.join_next().await {
+        let (asked, took, at, is_ok) = ended.unwrap();
+        // Once it has lasted for two seconds, and before the questions end.
+        let is_steady = |at: Instant| at >= start + 2 * SECOND && at < start + 5 * SECOND;
+        if is_ok && is_steady(at) {
+            served += 1;
+        } else if !is_ok && is_steady(asked) {
+            refused += 1;
+            late += usize::from(took >= Duration::from_millis(10));
+        }
+    }
+    assert!(served >= 3 * 640 * 9 / 10, "{served} served in three seconds");
+    assert!(refused > 3 * 2000, "{refused} refused");
+    assert!(late * 100 <= refused, "{late} of {refused} were refused late");
 }
