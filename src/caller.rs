@@ -10,7 +10,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 pub struct Caller {
     /// Where the connection comes from.
     pub address: SocketAddr,
-    /// Who it is; absent without mTLS, and for a certificate without a usable name.
+    /// Who it is; absent without mTLS.
     pub identity: Option<Arc<CallerIdentity>>,
 }
 
@@ -26,8 +26,14 @@ impl Caller {
 pub enum CallerIdentity {
     /// `spiffe://trust-domain/path` (SPIFFE X.509-SVID: the only URI among the names).
     Spiffe(String),
-    /// DNS names, in lower case and in the certificate's order; at least one.
+    /// DNS names, in lower case and in the certificate's order; none for a certificate without a usable name, which no
+    /// policy knows, and which shares its limits with all such.
     Dns(Vec<String>),
+}
+
+impl CallerIdentity {
+    /// Of a certificate without a usable name.
+    pub const NAMELESS: Self = Self::Dns(Vec::new());
 }
 
 /// The names of a certificate are no identity.
@@ -63,10 +69,10 @@ impl CallerIdentity {
     }
 }
 
-/// The name for logs: the SPIFFE ID, or the first DNS name.
+/// The name for logs: the SPIFFE ID, or the first DNS name, if there is one.
 impl fmt::Display for CallerIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.names().next().unwrap_or_default())
+        f.write_str(self.names().next().unwrap_or("(nameless)"))
     }
 }
 

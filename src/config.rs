@@ -4,7 +4,7 @@
 //! texts become the layers' settings. Every problem is found before any is reported. This is the only place that reads
 //! the environment, apart from the AWS credential chain.
 
-use std::{ops::RangeInclusive, path::Path};
+use std::ops::RangeInclusive;
 
 use crate::{
     app::AppSettings,
@@ -149,7 +149,7 @@ impl ServeArguments {
 
     /// The policy's file, which is read here once for the sake of its problems.
     fn policy(&self, callers_are_known: bool, problems: &mut Problems) -> Option<PolicySettings> {
-        let path = Path::new(given(self.server.policy.as_deref())?);
+        let path = &tls::file("--policy", self.server.policy.as_ref(), problems)?;
         if !callers_are_known {
             problems.add(POLICY_WITHOUT_NAMES);
         }
@@ -169,15 +169,19 @@ impl ServeArguments {
 
     fn describe(&self, problems: &mut Problems) -> DescribeSettings {
         let given = &self.glacier;
-        DescribeSettings {
-            fetch_budget: problems.duration("--fetch-budget", &given.fetch_budget),
-            limits: FetchLimits {
-                in_flight: problems.count("--max-fetches", &given.max_fetches),
-                waiting: problems.count_or_none("--max-waiting-fetches", &given.max_waiting_fetches),
-                max_wait: problems.duration("--max-fetch-wait", &given.max_fetch_wait),
-                per_caller: problems.count("--max-fetches-per-caller", &given.max_fetches_per_caller),
-            },
+        let fetch_budget = problems.duration("--fetch-budget", &given.fetch_budget);
+        let limits = FetchLimits {
+            in_flight: problems.count("--max-fetches", &given.max_fetches),
+            waiting: problems.count_or_none("--max-waiting-fetches", &given.max_waiting_fetches),
+            max_wait: problems.duration("--max-fetch-wait", &given.max_fetch_wait),
+            per_caller: problems.count("--max-fetches-per-caller", &given.max_fetches_per_caller),
+        };
+        // A fetch that never got its turn would look like one that Glacier did not answer.
+        if problems.is_empty() && limits.max_wait >= fetch_budget {
+            let (wait, budget) = (&given.max_fetch_wait, &given.fetch_budget);
+            problems.add(format!("--max-fetch-wait: {wait} must be shorter than --fetch-budget, which is {budget}"));
         }
+        DescribeSettings { fetch_budget, limits }
     }
 
     fn freshness(&self, problems: &mut Problems) -> FreshnessSettings {

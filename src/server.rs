@@ -214,10 +214,17 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
             let Some(tls) = tls else {
                 return connection::serve(stream, serve(Caller::anonymous(address)), settings, phase).await;
             };
-            let (stream, identity) = tokio::select! {
-                accepted = tls.accept(stream) => accepted?,
-                // No call has come yet, so nothing is lost.
-                () = phase.reached(Phase::Closing) => return Ok(()),
+            let (stream, identity) = {
+                let accepting = tls.accept(stream);
+                tokio::pin!(accepting);
+                tokio::select! {
+                    accepted = &mut accepting => accepted?,
+                    // A client may send its first calls with the last of its handshake, so it is to hear a GOAWAY.
+                    () = phase.reached(Phase::Closing) => match timeout(connection::LAST_PREFACE, accepting).await {
+                        Ok(accepted) => accepted?,
+                        Err(_elapsed) => return Ok(()),
+                    },
+                }
             };
             connection::serve(stream, serve(Caller { address, identity }), settings, phase).await
         }

@@ -209,3 +209,19 @@ fn reflection_is_off_with_a_policy_unless_it_is_asked_for() {
         assert!(problems.is_empty());
     }
 }
+
+/// What restricts callers must not vanish with a value that went missing in a manifest.
+#[test]
+fn an_empty_name_of_a_file_that_guards_the_door_is_refused() {
+    for flag in ["--policy", "--tls-client-ca", "--tls-certificate", "--tls-key"] {
+        let problems = serve(&["--region", "eu-west-1", flag, ""]).unwrap_err().to_string();
+        assert!(problems.contains(&format!("{flag}: is empty")), "{problems}");
+    }
+}
+
+#[test]
+fn a_fetch_must_not_wait_for_its_place_as_long_as_it_may_last() {
+    let problems = serve(&["--region", "eu-west-1", "--fetch-budget", "1s", "--max-fetch-wait", "1s"]).unwrap_err();
+    assert!(problems.to_string().contains("--max-fetch-wait: 1s must be shorter than --fetch-budget, which is 1s"));
+    assert!(serve(&["--region", "eu-west-1", "--fetch-budget", "1s", "--max-fetch-wait", "900ms"]).is_ok());
+}

@@ -20,8 +20,11 @@ const KEY: &str = "--tls-key";
 const CLIENT_CA: &str = "--tls-client-ca";
 const CA: &str = "--tls-ca";
 
-/// A file named by a flag. Manifests like to set variables to nothing; that counts as not set.
-fn file(text: Option<&String>) -> Option<PathBuf> {
+/// A file named by a flag. A name that went missing in a manifest must not leave the door open, so nothing is not a name.
+pub(super) fn file(flag: &str, text: Option<&String>, problems: &mut Problems) -> Option<PathBuf> {
+    if text.is_some_and(String::is_empty) {
+        problems.add(format!("{flag}: is empty; name a file, or leave the flag and its variable out"));
+    }
     text.filter(|text| !text.is_empty()).map(PathBuf::from)
 }
 
@@ -29,8 +32,9 @@ impl TlsArguments {
     /// The settings, if TLS is asked for. The files must be good at `now`; they are read again when the server starts.
     pub(super) fn read(&self, now: SystemTime, problems: &mut Problems) -> Option<TlsSettings> {
         let handshake_timeout = problems.duration("--tls-handshake-timeout", &self.handshake_timeout);
-        let (certificate, key) = (file(self.certificate.as_ref()), file(self.key.as_ref()));
-        let client_ca = file(self.client_ca.as_ref());
+        let mut named = |flag, text: &Option<String>| file(flag, text.as_ref(), problems);
+        let (certificate, key) = (named(CERTIFICATE, &self.certificate), named(KEY, &self.key));
+        let client_ca = named(CLIENT_CA, &self.client_ca);
 
         let chain = certificate
             .as_ref()
@@ -76,7 +80,9 @@ impl DescribeArguments {
     /// What the client goes by in TLS, if it is to be spoken, or all that is wrong.
     pub fn tls(&self) -> Result<Option<ClientTls>, Problems> {
         let mut problems = Problems::default();
-        let mut content = |flag, text: &Option<String>| file(text.as_ref()).map(|path| problems.content(flag, &path));
+        let mut content = |flag, text: &Option<String>| {
+            file(flag, text.as_ref(), &mut problems).map(|path| problems.content(flag, &path))
+        };
         let authorities = content(CA, &self.tls_ca);
         let (certificate, key) = (content(CERTIFICATE, &self.tls_certificate), content(KEY, &self.tls_key));
         if certificate.is_some() != key.is_some() {

@@ -78,8 +78,10 @@ impl Health for PhaseHealth {
         let subject = Subject::named(&request.get_ref().service);
         let mut last = None;
         let changes = WatchStream::new(self.phase.receiver())
-            // A stream left open would hold its connection until the drain is over. By now everybody has been told.
+            // A stream left open would hold its connection until the drain is over. The last phase is told even if it came so
+            // soon after the one before that nobody saw that one.
             .take_while(|phase| *phase < Phase::Closing)
+            .chain(tokio_stream::once(Phase::Closing))
             .filter_map(move |phase| {
                 let status = subject.status(phase);
                 (last.replace(status) != Some(status)).then(|| Ok(response(status)))

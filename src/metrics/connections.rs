@@ -19,7 +19,7 @@ impl ConnectionMetrics {
     pub(super) fn in_registry(registry: &mut Registry) -> Self {
         Self {
             open: gauge(registry, "connections", "Connections of callers that are open"),
-            accepted: counter(registry, "connections_accepted", "Connections of callers that were accepted and served"),
+            accepted: counter(registry, "connections_accepted", "Connections of callers that were accepted"),
             refused: counter(
                 registry,
                 "connections_refused",

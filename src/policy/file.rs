@@ -81,6 +81,10 @@ impl Reader<'_> {
 
     fn document(&mut self, table: &DeTable<'_>) -> Vec<Rule> {
         let mut rules = Vec::new();
+        // A file that is being written begins so, and would shut everybody out.
+        if table.is_empty() {
+            self.note(0, "no rules; to deny everybody write allow = []");
+        }
         for (key, value) in table {
             match (&**key.get_ref(), value.get_ref()) {
                 ("allow", DeValue::Array(items)) => {

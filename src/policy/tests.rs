@@ -63,10 +63,17 @@ fn a_call_needs_one_rule_that_names_its_caller_its_account_and_its_vault() {
 
 #[test]
 fn a_policy_without_rules_denies_everybody() {
-    for text in ["", "# nobody\n", "allow = []"] {
-        let policy = Policy::parse(text).unwrap();
-        assert!(policy.is_empty());
-        assert!(!policy.allows(Some(&spiffe("spiffe://prod.example/a")), "-", "v"), "{text}");
+    let policy = Policy::parse("allow = []").unwrap();
+    assert!(policy.is_empty());
+    assert!(!policy.allows(Some(&spiffe("spiffe://prod.example/a")), "-", "v"));
+}
+
+/// A file that has just been truncated looks so.
+#[test]
+fn an_empty_file_is_no_policy() {
+    for text in ["", "# nobody\n"] {
+        let errors = Policy::parse(text).unwrap_err();
+        assert_eq!(errors.to_string(), "line 1: no rules; to deny everybody write allow = []");
     }
 }
 

@@ -91,7 +91,7 @@ impl Default for ConnectionSettings {
 const AGE_SPREAD: f64 = 0.1;
 
 /// A connection that came last may have sent calls already, which only a GOAWAY tells its client to send elsewhere.
-const LAST_PREFACE: Duration = Duration::from_millis(500);
+pub(super) const LAST_PREFACE: Duration = Duration::from_millis(500);
 
 /// Why a connection ended badly.
 #[derive(Debug, thiserror::Error)]

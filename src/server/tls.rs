@@ -136,7 +136,7 @@ impl Tls {
             return Err(HandshakeError::NotHttp2);
         }
         let leaf = session.peer_certificates().and_then(<[_]>::first);
-        let identity = leaf.map(identity).transpose()?.flatten().map(Arc::new);
+        let identity = leaf.map(identity).transpose()?.map(Arc::new);
         Ok((stream, identity))
     }
 }
@@ -155,7 +155,8 @@ fn terms(files: &TlsSettings, contents: &[Vec<u8>], clock: &Clock) -> Result<Ter
 }
 
 /// Whom a verified certificate names.
-fn identity(leaf: &CertificateDer<'_>) -> Result<Option<CallerIdentity>, HandshakeError> {
+fn identity(leaf: &CertificateDer<'_>) -> Result<CallerIdentity, HandshakeError> {
     let certificate = EndEntityCert::try_from(leaf)?;
-    Ok(CallerIdentity::from_names(certificate.valid_uri_names(), certificate.valid_dns_names())?)
+    let named = CallerIdentity::from_names(certificate.valid_uri_names(), certificate.valid_dns_names())?;
+    Ok(named.unwrap_or(CallerIdentity::NAMELESS))
 }

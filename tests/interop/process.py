@@ -11,10 +11,11 @@ import threading
 import time
 from typing import ClassVar
 
+import canary
+from canary import ACCESS_KEY, SECRET_KEY
+
 GATEWAY = os.environ["GATEWAY_BIN"]
 REGION = "us-east-1"
-ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
-SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 START_SECONDS = 20
 # More than the default lame duck and drain together.
@@ -102,6 +103,7 @@ def running(name, argv, env, stop_signal=signal.SIGTERM):
         process.ask_to_stop(stop_signal)
         code = process.wait()
     assert code == 0, f"{name}: exit code {code}; its output:\n{process.log}"
+    assert not canary.said(process.log), f"{name} has said {canary.said(process.log)}"
 
 
 @contextlib.contextmanager
@@ -112,6 +114,9 @@ def running_gateway(
     be a command that runs it."""
     argv = [*prefix, GATEWAY, "serve", "--listen", listen, "--admin-listen", admin_listen, "--region", REGION]
     argv += ["--endpoint-url", endpoint]
+    # All that can be said, unless the test says what; see `canary`.
+    if "--log" not in flags:
+        argv += ["--log", "trace", "--log-hits", "1"]
     argv += ["--log-format", "json", "--lame-duck", lame_duck, "--drain", "5s", *flags]
     with empty_home() as home, running("gateway", argv, aws_environment(home, token)) as process:
         listening = process.wait_for(listening_event, START_SECONDS)

@@ -57,7 +57,8 @@ def gateway(upstream):
 
 def serving(upstream, *flags, **how):
     """The same with flags."""
-    return running_gateway(upstream.url, "--log", "warn,glacier_gateway::commands::serve=info", *flags, **how)
+    log = "warn,glacier_gateway::commands::serve=info,glacier_gateway::app=info"
+    return running_gateway(upstream.url, "--log", log, *flags, **how)
 
 
 def resident(gateway):

@@ -16,7 +16,7 @@ from process import running_gateway
 QUESTION = pb.DescribeJobRequest(vault_name="vault", job_id="job")
 CALLERS = 8
 PATIENCE = 20
-CALM = ("--log", "warn,glacier_gateway::commands::serve=info")
+CALM = ("--log", "warn,glacier_gateway::commands::serve=info,glacier_gateway::app=info")
 
 
 def free_addresses(count):

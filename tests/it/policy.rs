@@ -248,6 +248,10 @@ async fn callers_over_mutual_tls_may_what_the_file_says_now() {
     client.describe_job(question(&job), PATIENCE).await.unwrap();
 
     policy.replace(&[("policy.toml", "")]);
+    reloaded("refused", 2).await;
+    client.describe_job(question(&job), PATIENCE).await.unwrap();
+
+    policy.replace(&[("policy.toml", "allow = []")]);
     reloaded("loaded", 2).await;
     assert_eq!(client.describe_job(question(&job), PATIENCE).await.unwrap_err().code, "PERMISSION_DENIED");
 }

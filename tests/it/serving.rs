@@ -131,6 +131,18 @@ async fn reflection_can_be_switched_off() {
     assert_eq!(status.code(), Code::Unimplemented);
 }
 
+/// With no lame duck the next phase comes at once, and must not be the only one that watchers see.
+#[tokio::test]
+async fn watchers_are_told_even_if_there_is_no_lame_duck() {
+    let mut gateway = Gateway::start().await;
+    ready(&gateway).await;
+    let mut health = watch(&gateway, "").await;
+    assert_eq!(next(&mut health).await, Some(ServingStatus::Serving));
+    gateway.order_stop();
+    assert_eq!(next(&mut health).await, Some(ServingStatus::NotServing));
+    assert_eq!(next(&mut health).await, None);
+}
+
 #[tokio::test]
 async fn the_order_to_stop_is_told_at_once_and_connections_are_still_accepted() {
     let mut gateway = Gateway::start_with(|settings| settings.server.lame_duck = Duration::from_secs(2)).await;

@@ -272,6 +272,20 @@ fn text(path: impl Into<PathBuf>) -> String {
 }
 
 /// The binary, its clients and Kubernetes' probes, with everything in files.
+/// P1: its first calls may come with the last of the handshake, and only a GOAWAY tells it to send them elsewhere.
+#[tokio::test]
+async fn a_handshake_that_ends_as_the_drain_begins_is_served_and_told_to_go_away() {
+    let mut edge = Edge::start(false, |_| {}).await;
+    let stream = TcpStream::connect(edge.address()).await.unwrap();
+    // One more is accepted after it, so it has been accepted.
+    edge.caller().connect(edge.address()).await.unwrap();
+    edge.gateway.order_stop();
+    while TcpStream::connect(edge.address()).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    edge.caller().finish(stream).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_whole_gateway_with_mutual_tls_knows_its_callers_by_name() {
     let (servers, callers) = (Authority::new("servers"), Authority::new("callers"));
@@ -292,7 +306,9 @@ async fn a_whole_gateway_with_mutual_tls_knows_its_callers_by_name() {
     let nameless = callers.pair("caller", |params| params.subject_alt_names.clear());
     let target = format!("https://localhost:{}", served.address.rsplit_once(':').unwrap().1);
     let authority = text(servers.file());
-    for (pair, name) in [(&spiffe, "spiffe://test/ns/a/sa/b 127.0.0.1:"), (&dns, "b.a.svc 127."), (&nameless, "127.")] {
+    for (pair, name) in
+        [(&spiffe, "spiffe://test/ns/a/sa/b 127.0.0.1:"), (&dns, "b.a.svc 127."), (&nameless, "(nameless) 127.")]
+    {
         let [certificate, key] = [&pair.certificate, &pair.key].map(|content| TemporaryFile::new(content));
         let (certificate, key) = (text(certificate.path()), text(key.path()));
         let describe = ["describe", VAULT, &job, "--target", &target, "--tls-ca", &authority];

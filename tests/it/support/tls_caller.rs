@@ -69,8 +69,12 @@ impl<'a> TlsCaller<'a> {
 
     /// A connection that the gateway serves, or how it was refused: an alert, or `closed`.
     pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection, String> {
+        self.finish(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    /// The same over a connection that has been made.
+    pub(crate) async fn finish(&self, stream: TcpStream) -> Result<Connection, String> {
         let connected = async {
-            let stream = TcpStream::connect(address).await.unwrap();
             let config = self.config.get_or_init(|| Arc::new(self.config()));
             let connector = TlsConnector::from(Arc::clone(config));
             let stream = connector.connect("localhost".try_into().unwrap(), stream).await?;
