@@ -175,6 +175,11 @@ impl ServeArguments {
             waiting: problems.count_or_none("--max-waiting-fetches", &given.max_waiting_fetches),
             max_wait: problems.duration("--max-fetch-wait", &given.max_fetch_wait),
             per_caller: problems.count("--max-fetches-per-caller", &given.max_fetches_per_caller),
+            starts_per_caller: problems.count_within(
+                "--max-fetch-rate-per-caller",
+                &given.max_fetch_rate_per_caller,
+                1..=u32::MAX,
+            ),
         };
         // A fetch that never got its turn would look like one that Glacier did not answer.
         if problems.is_empty() && limits.max_wait >= fetch_budget {

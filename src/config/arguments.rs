@@ -140,6 +140,9 @@ pub struct GlacierArguments {
     /// and half of --max-fetches at most are one caller's
     #[arg(long, env = "GLACIER_GATEWAY_MAX_FETCHES_PER_CALLER", default_value = "256", value_name = "COUNT")]
     pub max_fetches_per_caller: String,
+    /// Most fetches that one such caller starts in a second, in the long run; more are answered from what is known, or refused
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_FETCH_RATE_PER_CALLER", default_value = "50", value_name = "COUNT")]
+    pub max_fetch_rate_per_caller: String,
 }
 
 /// Arguments about freshness.

@@ -120,9 +120,9 @@ impl Flights {
         if let Some(settled) = settled() {
             return Joined::Settled(settled);
         }
-        let share = match self.shares.take(asker) {
+        let share = match self.shares.take(asker, self.clock.now().instant) {
             Ok(share) => share,
-            Err(used_up @ UsedUp) => return Joined::OverShare(over_share(used_up)),
+            Err(used_up @ (UsedUp::AtOnce | UsedUp::Starts)) => return Joined::OverShare(over_share(used_up)),
         };
         let (tell, told) = watch::channel(None);
         vacant.insert(told.clone());

@@ -24,11 +24,24 @@ pub struct FetchLimits {
     pub max_wait: Duration,
     /// Fetches under way and waiting because one identity asked, at least 1; half of the places in flight at most are its.
     pub per_caller: usize,
+    /// Fetches in a second that one identity may start in the long run, at least 1. What it has not used in quiet times it may
+    /// start at once, up to `per_caller` or a second's worth, whichever is more.
+    pub starts_per_caller: u32,
 }
+
+/// Enough to watch 1500 jobs at the 30 s for which an answer is fresh, or 500 Expedited ones at 10 s; more of one caller
+/// brings the account's own throttling near, which falls on everybody.
+const STARTS_PER_CALLER: u32 = 50;
 
 impl Default for FetchLimits {
     fn default() -> Self {
-        Self { in_flight: 64, waiting: 1024, max_wait: Duration::from_secs(1), per_caller: 256 }
+        Self {
+            in_flight: 64,
+            waiting: 1024,
+            max_wait: Duration::from_secs(1),
+            per_caller: 256,
+            starts_per_caller: STARTS_PER_CALLER,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use glacier_gateway::{
     caller::CallerIdentity,
     describe::{CacheStatus, DescribeError, DescribeSettings, FetchLimits, Forwarded, Reply, StaleBecause},
     proto::v1::Tier,
-    upstream::UpstreamErrorKind,
+    upstream::{UpstreamError, UpstreamErrorKind},
 };
 use tokio::time::Instant;
 
@@ -93,6 +93,54 @@ async fn a_noisy_caller_harms_nobody_else() {
     }
     assert!(refused > 5_000, "the flood was no flood: {refused} refused");
     assert_eq!(noisy_most.load(Ordering::SeqCst), 32, "half of the places in flight");
+}
+
+/// D16 where Glacier is fast: few fetches at once are many in a second, and what throttles the account throttles everybody.
+#[tokio::test(start_paused = true)]
+async fn a_fast_noisy_caller_does_not_get_the_account_throttled() {
+    let asked = Arc::new(std::sync::Mutex::new(std::collections::VecDeque::new()));
+    let bench = Bench::with_settings(&DescribeSettings::default(), move |key, _| {
+        let asked = Arc::clone(&asked);
+        async move {
+            tokio::time::sleep(20 * MS).await;
+            let in_a_second = {
+                let mut asked = asked.lock().unwrap();
+                asked.push_back(Instant::now());
+                while asked.front().is_some_and(|at| at.elapsed() > SECOND) {
+                    asked.pop_front();
+                }
+                asked.len()
+            };
+            // The account's limit: above one caller's burst, below what 32 fetches of 20 ms each are in a second.
+            if in_a_second > 400 {
+                return Err(UpstreamError::new(UpstreamErrorKind::Throttled, true, "too many"));
+            }
+            Ok(running(&key, Tier::Standard))
+        }
+    });
+    let (noisy, other) = (caller("noisy"), caller("other"));
+    let (mut floods, mut others) = (Vec::new(), Vec::new());
+    for tick in 0..1000 {
+        for n in 0..16 {
+            floods.push(bench.spawn_ask_as(Some(&noisy), &key(&format!("noise-{tick}-{n}")), SECOND));
+        }
+        if tick % 50 == 0 {
+            others.push(bench.spawn_ask_as(Some(&other), &key(&format!("own-{tick}")), 5 * SECOND));
+        }
+        tokio::time::sleep(10 * MS).await;
+    }
+    for other in others {
+        let reply = other.await.unwrap();
+        assert!(reply.result.is_ok(), "{reply:?}");
+    }
+    let mut served = 0;
+    for call in floods {
+        let reply = call.await.unwrap();
+        assert!(reply.result.is_ok() || is_over_share(&reply), "{reply:?}");
+        served += usize::from(reply.result.is_ok());
+    }
+    // The share is worth something all the same: its burst, and 50 in each of the ten seconds.
+    assert!((700..=780).contains(&served), "{served}");
 }
 
 #[tokio::test(start_paused = true)]
