@@ -123,15 +123,16 @@ impl Describer {
         reason: Forwarded,
     ) -> Reply {
         let waiting = async {
-            match self.ask(key, asker, max_age, reason).await {
-                Ok(reply) => reply,
-                // What it joined was too old for this caller by the time it was complete, or never got its turn because of
-                // who had started it. The next is its own.
-                Err(_) => match self.ask(key, asker, max_age, reason).await {
-                    Ok(reply) => reply,
-                    Err(NotForThisCaller::TooOld) => too_old(reason),
-                    Err(NotForThisCaller::NoTurn) => self.no_turn(key, max_age, reason),
-                },
+            let mut was_too_old = false;
+            loop {
+                match self.ask(key, asker, max_age, reason).await {
+                    Ok(reply) => return reply,
+                    // Too old by the time it was complete, and so was what was asked for after that.
+                    Err(NotForThisCaller::TooOld) if was_too_old => return too_old(reason),
+                    Err(NotForThisCaller::TooOld) => was_too_old = true,
+                    // What it joined never got its turn, because of who had started it; who may start it again first.
+                    Err(NotForThisCaller::NoTurn) => {}
+                }
             }
         };
         let without = |error| Reply::error(error, CacheStatus::unstored(reason, false));
@@ -262,12 +263,6 @@ impl Describer {
             Some(knowledge) => stale_or_error(&knowledge, self.clock.now(), max_age, error, status),
             None => Reply::error(DescribeError::Upstream(error), status),
         }
-    }
-
-    /// Twice in a row it joined a fetch that got no turn.
-    fn no_turn(&self, key: &JobKey, max_age: Option<Duration>, reason: Forwarded) -> Reply {
-        let error = UpstreamError::new(UpstreamErrorKind::Overloaded, false, "the fetch that was joined got no turn");
-        self.instead_of(key, max_age, Arc::new(error), CacheStatus::unstored(reason, true))
     }
 
     /// Something stale, just before the deadline: its caller has a timer of their own, which started first, and an answer

@@ -236,3 +236,27 @@ async fn who_joined_a_fetch_that_got_no_turn_asks_anew() {
     let starter = waits.await.unwrap();
     assert!(is_over_share(&starter), "{starter:?}");
 }
+
+/// Whoever started it asks again at once, and may be first each time.
+#[tokio::test(start_paused = true)]
+async fn who_joined_a_fetch_that_gets_no_turn_again_and_again_waits_for_an_answer() {
+    let limits = FetchLimits { in_flight: 2, ..FetchLimits::default() };
+    let (bench, noisy, other) = (slow_but_for_quick(limits, 5 * SECOND), caller("noisy"), caller("other"));
+    let _in_flight = bench.spawn_ask_as(Some(&noisy), &key("job"), 10 * SECOND);
+    tokio::time::sleep(MS).await;
+    let noise = async {
+        loop {
+            bench.spawn_ask_as(Some(&noisy), &key("quick"), 10 * SECOND).await.unwrap();
+        }
+    };
+    let joins = async {
+        tokio::time::sleep(MS).await;
+        bench.spawn_ask_as(Some(&other), &key("quick"), 10 * SECOND).await.unwrap()
+    };
+    let reply = tokio::select! {
+        biased;
+        reply = joins => reply,
+        _ = noise => unreachable!("it never ends"),
+    };
+    assert!(reply.result.is_ok(), "{reply:?}");
+}
