@@ -125,8 +125,10 @@ where
         let read = read_all(&paths).await;
         if read.as_ref().is_ok_and(|contents| *contents == serving) {
             refused = None;
+            metrics.pending(false);
             continue;
         }
+        metrics.pending(true);
         // Files are read one after the other. What changes meanwhile may be half of the old and half of the new.
         sleep(SETTLE).await;
         let again = read_all(&paths).await;
@@ -144,6 +146,7 @@ where
             Ok((value, contents)) => {
                 sender.send_replace(Arc::new(value));
                 metrics.loaded();
+                metrics.pending(false);
                 tracing::info!(what, "changed files were loaded");
                 (serving, refused) = (contents, None);
             }

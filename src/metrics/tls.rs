@@ -9,7 +9,12 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge},
+    metrics::{
+        MetricType,
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+    },
     registry::{Registry, Unit},
 };
 
@@ -65,12 +70,18 @@ impl Collector for Expiry {
 pub struct ReloadMetrics {
     loaded: Counter,
     refused: Counter,
+    pending: Gauge,
 }
 
 impl ReloadMetrics {
     /// The new content serves.
     pub fn loaded(&self) {
         self.loaded.inc();
+    }
+
+    /// Whether what was read last is something else than what serves.
+    pub fn pending(&self, is_pending: bool) {
+        self.pending.set(is_pending.into());
     }
 
     /// The new content is of no use; the old one stays.
@@ -89,15 +100,25 @@ pub(super) struct Reloads {
 impl Reloads {
     pub(super) fn in_registry(registry: &mut Registry) -> Self {
         let family = Family::<[(&str, &str); 2], Counter>::default();
+        let pending = Family::<[(&str, &str); 1], Gauge>::default();
         let of = |what| {
             let ended = |result| family.get_or_create_owned(&[("what", what), ("result", result)]);
-            ReloadMetrics { loaded: ended("loaded"), refused: ended("refused") }
+            ReloadMetrics {
+                loaded: ended("loaded"),
+                refused: ended("refused"),
+                pending: pending.get_or_create_owned(&[("what", what)]),
+            }
         };
         let reloads = Self { tls: of("tls"), policy: of("policy") };
         registry.register(
             "reloads",
             "Files that changed while the gateway ran: loaded, or refused where the new content is unusable",
             family,
+        );
+        registry.register(
+            "reload_pending",
+            "1 while what the files hold is not what serves: unusable, unreadable or still changing",
+            pending,
         );
         reloads
     }

@@ -181,6 +181,8 @@ async fn the_gateway_ends_while_its_files_are_missing() {
     let (mut rotating, _) = Rotating::start().await;
     rotating.secret.replace(&[]);
     rotating.counted("refused", 1).await;
+    // Not only once: for as long as it is so.
+    Page::wait_for_line(rotating.admin(), "/metrics", "glacier_gateway_reload_pending{what=\"tls\"} 1").await;
     rotating.gateway.order_stop();
     let stopped = rotating.gateway.stopped();
     tokio::time::timeout(PATIENCE, stopped).await.expect("in time");
