@@ -27,8 +27,9 @@ use crate::metrics::ReloadMetrics;
 /// takes up to that long to bring it; some kilobytes every ten seconds cost nothing.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long what is new must stay the same before it counts: more than it takes to write one file after the other in place.
-const SETTLE: Duration = Duration::from_millis(50);
+/// How long what is new must stay the same before it counts, by default: more than it takes to write a file in place. One after
+/// the other may take longer; that must show in what they hold, as a key shows that it is another certificate's.
+pub const SETTLE: Duration = Duration::from_millis(50);
 
 /// Largest file that is read, in bytes. Whatever is larger was named by mistake.
 const LARGEST: u64 = 1024 * 1024;
@@ -56,6 +57,8 @@ pub struct Watched {
     pub paths: Vec<PathBuf>,
     /// The time between two readings.
     pub interval: Duration,
+    /// How long what is new must stay the same before it counts.
+    pub settle: Duration,
     /// Where it is counted.
     pub metrics: ReloadMetrics,
 }
@@ -114,7 +117,7 @@ where
     P: Fn(&[Vec<u8>]) -> Result<T, E>,
     E: Display,
 {
-    let Watched { what, paths, interval, metrics } = watched;
+    let Watched { what, paths, interval, settle, metrics } = watched;
     let mut ticks = interval_at(Instant::now() + interval, interval);
     // After a mount that hung, once is enough.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -130,7 +133,7 @@ where
         }
         metrics.pending(true);
         // Files are read one after the other. What changes meanwhile may be half of the old and half of the new.
-        sleep(SETTLE).await;
+        sleep(settle).await;
         let again = read_all(&paths).await;
         if again != read {
             continue;
@@ -218,6 +221,7 @@ mod tests {
             what: "test",
             paths: paths.iter().map(|path| path.to_path_buf()).collect(),
             interval: Duration::from_millis(5),
+            settle: SETTLE,
             metrics: ReloadMetrics::default(),
         }
     }
@@ -304,6 +308,28 @@ mod tests {
         }
         until(|| *reloaded.current() == b"199").await;
         assert_eq!(mixtures.load(Ordering::SeqCst), 0);
+    }
+
+    /// Each of these is a value, as a policy that is cut off between two rules is one.
+    #[tokio::test]
+    async fn what_is_still_being_written_is_not_taken_until_it_settles() {
+        let directory = Directory::new("settle");
+        let file = directory.0.join("a");
+        fs::write(&file, "0").unwrap();
+        let taken = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = Arc::clone(&taken);
+        let parse = move |contents: &[Vec<u8>]| {
+            seen.lock().unwrap().push(contents[0].clone());
+            Ok::<_, String>(contents[0].clone())
+        };
+        let settle = Duration::from_secs(1);
+        let reloaded = Reloaded::load(Watched { settle, ..watched(&[&file]) }, parse).await.unwrap();
+        for written in 1..=15 {
+            fs::write(&file, "0123456789abcdef".get(..=written).unwrap()).unwrap();
+            sleep(Duration::from_millis(20)).await;
+        }
+        until(|| *reloaded.current() == b"0123456789abcdef").await;
+        assert_eq!(taken.lock().unwrap().len(), 2, "the first and the last");
     }
 
     #[tokio::test]

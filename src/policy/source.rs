@@ -15,12 +15,17 @@ pub struct PolicySettings {
     pub path: PathBuf,
     /// How often it is read again.
     pub reload_interval: Duration,
+    /// How long what is new must stay the same before it counts.
+    pub settle: Duration,
 }
+
+/// A policy that is cut off between two rules is a policy, so nothing but time tells that it is still being written.
+const SETTLE: Duration = Duration::from_secs(1);
 
 impl PolicySettings {
     /// This file, read as often as others are.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, reload_interval: reload::INTERVAL }
+        Self { path, reload_interval: reload::INTERVAL, settle: SETTLE }
     }
 }
 
@@ -45,8 +50,8 @@ impl PolicySource {
 
     /// The policy in this file, and its newest usable one as it changes.
     pub async fn follow(settings: PolicySettings, metrics: ReloadMetrics) -> Result<Self, PolicyLoadError> {
-        let PolicySettings { path, reload_interval: interval } = settings;
-        let watched = Watched { what: "policy", paths: vec![path], interval, metrics };
+        let PolicySettings { path, reload_interval: interval, settle } = settings;
+        let watched = Watched { what: "policy", paths: vec![path], interval, settle, metrics };
         let parse = |contents: &[Vec<u8>]| Policy::read(&contents.concat());
         Reloaded::load(watched, parse).await.map(Source::Followed).map(Self)
     }

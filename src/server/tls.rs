@@ -101,7 +101,13 @@ impl Tls {
         let files = settings.clone();
         let mut paths = vec![files.certificate.clone(), files.key.clone()];
         paths.extend(files.client_ca.clone());
-        let watched = Watched { what: "tls", paths, interval: settings.reload_interval, metrics: reloads };
+        let watched = Watched {
+            what: "tls",
+            paths,
+            interval: settings.reload_interval,
+            settle: reload::SETTLE,
+            metrics: reloads,
+        };
         let told = metrics.clone();
         let parse = move |contents: &[Vec<u8>]| {
             let terms = terms(&files, contents, &clock)?;

@@ -215,6 +215,7 @@ async fn callers_over_mutual_tls_may_what_the_file_says_now() {
     let mut policy = MountedSecret::new(&[("policy.toml", &rule("*.restore.svc"))]);
     let mut settings = PolicySettings::new(policy.path("policy.toml"));
     settings.reload_interval = Duration::from_millis(20);
+    settings.settle = Duration::from_millis(20);
     let gateway = Gateway::start_with(|app| {
         app.tls = Some(TlsSettings::new(mounted.path("crt"), mounted.path("key"), Some(mounted.path("ca"))));
         app.policy = Some(settings);
