@@ -4,13 +4,23 @@
 //! The files may change while the gateway serves: new handshakes use what is new, connections that are open stay as they
 //! are until their age ends them. Files that are of no use leave the old ones in place.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer, server::TlsStream};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::pki_types::{CertificateDer, ServerName},
+    server::TlsStream,
+};
 use webpki::EndEntityCert;
 
 use crate::{
@@ -163,6 +173,24 @@ fn terms(files: &TlsSettings, contents: &[Vec<u8>], clock: &Clock) -> Result<Ter
 /// Whom a verified certificate names.
 fn identity(leaf: &CertificateDer<'_>) -> Result<CallerIdentity, HandshakeError> {
     let certificate = EndEntityCert::try_from(leaf)?;
+    let uris = uri_count(&certificate)?;
+    if uris > 1 {
+        return Err(IdentityError::SeveralUris(uris).into());
+    }
     let named = CallerIdentity::from_names(certificate.valid_uri_names(), certificate.valid_dns_names())?;
     Ok(named.unwrap_or(CallerIdentity::NAMELESS))
+}
+
+/// How many URIs are among the names, readable or not: webpki's iterator leaves out those that are not UTF-8. It tells all
+/// names when it is asked about one that is not among them.
+fn uri_count(certificate: &EndEntityCert<'_>) -> Result<usize, webpki::Error> {
+    let nobody = ServerName::from(IpAddr::from(Ipv6Addr::UNSPECIFIED));
+    match certificate.verify_is_valid_for_subject_name(&nobody) {
+        Err(webpki::Error::CertNotValidForName(names)) => {
+            Ok(names.presented.iter().filter(|name| name.starts_with("UniformResourceIdentifier(")).count())
+        }
+        Err(error) => Err(error),
+        // An address that nobody can have.
+        Ok(()) => Err(webpki::Error::UnsupportedNameType),
+    }
 }

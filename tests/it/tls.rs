@@ -6,7 +6,7 @@ use glacier_gateway::{
     emulator::{EmulatedJob, Tier},
     server::tls::TlsSettings,
 };
-use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::{CustomExtension, ExtendedKeyUsagePurpose};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -148,6 +148,15 @@ async fn no_name_is_no_reason_to_refuse_and_two_uris_are() {
         params.subject_alt_names.extend([uri("spiffe://test/one"), uri("spiffe://test/two")]);
     });
     edge.refuses(&two, "closed").await;
+    // One that is no text counts, too. By hand, because no honest tool makes it.
+    let unreadable = edge.callers.pair("caller", |params| {
+        let uri = |uri: &[u8]| [&[0x86, u8::try_from(uri.len()).unwrap()], uri].concat();
+        let names = [uri(b"spiffe://test/one"), uri(b"spiffe://test/\xff")].concat();
+        let names = [&[0x30, u8::try_from(names.len()).unwrap()], &names[..]].concat();
+        params.subject_alt_names.clear();
+        params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 17], names));
+    });
+    edge.refuses(&unreadable, "closed").await;
 }
 
 /// A session from before would spare a caller the look at its certificate.
@@ -271,7 +280,6 @@ fn text(path: impl Into<PathBuf>) -> String {
     path.into().to_str().unwrap().to_owned()
 }
 
-/// The binary, its clients and Kubernetes' probes, with everything in files.
 /// P1: its first calls may come with the last of the handshake, and only a GOAWAY tells it to send them elsewhere.
 #[tokio::test]
 async fn a_handshake_that_ends_as_the_drain_begins_is_served_and_told_to_go_away() {
@@ -286,6 +294,7 @@ async fn a_handshake_that_ends_as_the_drain_begins_is_served_and_told_to_go_away
     edge.caller().finish(stream).await.unwrap();
 }
 
+/// The binary, its clients and Kubernetes' probes, with everything in files.
 #[tokio::test]
 async fn a_whole_gateway_with_mutual_tls_knows_its_callers_by_name() {
     let (servers, callers) = (Authority::new("servers"), Authority::new("callers"));
