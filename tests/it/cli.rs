@@ -134,6 +134,7 @@ async fn no_secret_is_logged_at_any_level() {
     let address = loop {
         let fields = clean().await.unwrap();
         if fields["message"] == "listening" {
+            assert_eq!((&fields["tls"], &fields["policy"]), (&"off".into(), &"off".into()));
             break fields["address"].as_str().unwrap().to_owned();
         }
     };
