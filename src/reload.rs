@@ -324,9 +324,9 @@ mod tests {
         };
         let settle = Duration::from_secs(1);
         let reloaded = Reloaded::load(Watched { settle, ..watched(&[&file]) }, parse).await.unwrap();
-        for written in 1..=15 {
+        for written in 12..=15 {
             fs::write(&file, "0123456789abcdef".get(..=written).unwrap()).unwrap();
-            sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(150)).await;
         }
         until(|| *reloaded.current() == b"0123456789abcdef").await;
         assert_eq!(taken.lock().unwrap().len(), 2, "the first and the last");
