@@ -244,7 +244,7 @@ async fn who_joined_a_fetch_that_gets_no_turn_again_and_again_waits_for_an_answe
     let (bench, noisy, other) = (slow_but_for_quick(limits, 5 * SECOND), caller("noisy"), caller("other"));
     let _in_flight = bench.spawn_ask_as(Some(&noisy), &key("job"), 10 * SECOND);
     tokio::time::sleep(MS).await;
-    let noise = async {
+    let asking_again = async {
         loop {
             bench.spawn_ask_as(Some(&noisy), &key("quick"), 10 * SECOND).await.unwrap();
         }
@@ -256,7 +256,7 @@ async fn who_joined_a_fetch_that_gets_no_turn_again_and_again_waits_for_an_answe
     let reply = tokio::select! {
         biased;
         reply = joins => reply,
-        _ = noise => unreachable!("it never ends"),
+        _ = asking_again => unreachable!("it never ends"),
     };
     assert!(reply.result.is_ok(), "{reply:?}");
 }
