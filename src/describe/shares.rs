@@ -168,6 +168,14 @@ mod tests {
     }
 
     #[test]
+    fn nameless_certificates_have_one_share_together() {
+        let (shares, nameless) = (shares(1), || Arc::new(CallerIdentity::NAMELESS));
+        let _first = shares.take(Some(&nameless()), Instant::now()).unwrap();
+        assert_eq!(shares.take(Some(&nameless()), Instant::now()).err(), Some(UsedUp::AtOnce));
+        assert!(shares.take(Some(&caller("a")), Instant::now()).is_ok());
+    }
+
+    #[test]
     fn callers_without_an_identity_are_not_counted() {
         let shares = shares(1);
         for _ in 0..10 {
