@@ -137,13 +137,18 @@ impl HealthPort {
         let listener = TcpListener::bind(address).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let max_connections = settings.max_connections.min(MAX_PROBES);
-        Ok(Self { listener, address, face, server: ServerSettings { max_connections, ..settings.clone() } })
+        let mut server = ServerSettings { max_connections, ..settings.clone() };
+        // Whoever only holds a connection here does not keep probes out for long.
+        server.connection.max_age = server.connection.max_age.min(PROBE_AGE);
+        Ok(Self { listener, address, face, server })
     }
 }
 
 /// Most connections at once to the port for health probes. A kubelet and some balancers need a few, and descriptors are
 /// wanted elsewhere.
 const MAX_PROBES: usize = 128;
+/// Age at which a connection to that port is told to go away. A probe takes milliseconds.
+const PROBE_AGE: Duration = Duration::from_mins(1);
 
 /// How long to wait before credentials are asked for again while none could be had at the start.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(2);

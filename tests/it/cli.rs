@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use glacier_gateway::emulator::{EmulatedJob, Tier};
+use glacier_gateway::emulator::{EmulatedJob, Fault, Tier};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -71,6 +71,28 @@ async fn sigterm_and_sigint_drain_and_exit_with_0() {
 }
 
 /// P4.
+/// P2, by the whole process.
+#[tokio::test]
+async fn sigterm_while_glacier_is_silent_answers_who_waits_and_exits_in_time() {
+    let upstream = Gateway::start().await;
+    let job = upstream.add(EmulatedJob::archive(Tier::Bulk));
+    upstream.emulator.faults().always(Fault::never());
+    let endpoint = upstream.emulator.endpoint();
+    let arguments = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--lame-duck", "0s", "--drain", "2s"];
+    let mut served = Served::start(&arguments).await;
+    let target = format!("http://{}", served.address);
+    let waiting = async { run(&["describe", VAULT, &job, "--target", &target]).await };
+    let stopping = async {
+        while upstream.emulator.request_count() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        served.signal("TERM").await;
+    };
+    let ((code, _, stderr), ()) = tokio::join!(waiting, stopping);
+    assert!(code == 1 && stderr.contains("GATEWAY_DRAINING"), "{stderr}");
+    assert_eq!(served.exit_code().await, Some(0));
+}
+
 #[tokio::test]
 async fn a_second_signal_exits_at_once() {
     let mut gateway = Served::start(&["--region", "us-east-1", "--lame-duck", "1h"]).await;
