@@ -122,7 +122,7 @@ async fn each_call_is_one_event_with_what_an_operator_asks_for() {
     assert_eq!(run(&["describe", "elsewhere", "job", "--target", &target]).await.0, 1);
     assert_eq!(served.wait_for("call").await["code"], "NotFound");
 
-    upstream.emulator.faults().next(glacier_gateway::emulator::Fault::throttled());
+    upstream.emulator.faults().next(Fault::throttled());
     assert_eq!(run(&["describe", VAULT, "other", "--target", &target]).await.0, 1);
     let failure = served.wait_for("the fetch from glacier failed").await;
     assert_eq!((&failure["kind"], &failure["code"]), (&"Throttled".into(), &"ThrottlingException".into()));
