@@ -79,7 +79,7 @@ async fn sigterm_while_glacier_is_silent_answers_who_waits_and_exits_in_time() {
     upstream.emulator.faults().always(Fault::never());
     let endpoint = upstream.emulator.endpoint();
     let arguments = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--lame-duck", "0s", "--drain", "2s"];
-    let mut served = Served::start(&arguments).await;
+    let served = Served::start(&arguments).await;
     let target = format!("http://{}", served.address);
     let waiting = async { run(&["describe", VAULT, &job, "--target", &target]).await };
     let stopping = async {
