@@ -130,7 +130,8 @@ pub struct GlacierArguments {
     /// Most fetches from Glacier at once
     #[arg(long, env = "GLACIER_GATEWAY_MAX_FETCHES", default_value = "64", value_name = "COUNT")]
     pub max_fetches: String,
-    /// Most fetches that wait for one of those places; one more is refused at once
+    /// Most fetches that wait for one of those places; one more is refused at once. While more come than Glacier takes, only as
+    /// many wait as get a place in time
     #[arg(long, env = "GLACIER_GATEWAY_MAX_WAITING_FETCHES", default_value = "1024", value_name = "COUNT")]
     pub max_waiting_fetches: String,
     /// Longest time that a fetch waits for a place

@@ -7,7 +7,7 @@ use glacier_gateway::{
     describe::{CacheStatus, DescribeError, DescribeSettings, FetchLimits},
     freshness::FreshnessSettings,
     job::JobKey,
-    proto::v1::Tier,
+    proto::v1::{GlacierJobDescription, Tier},
     upstream::UpstreamErrorKind,
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
@@ -111,6 +111,31 @@ async fn a_flood_of_unknown_jobs_stays_within_the_limiter_and_harms_no_hit() {
     assert!((64 * 9..=64 * 12).contains(&absent), "{absent}");
     assert_eq!((absent + shed, bench.calls()), (5000, absent + 1));
     assert!(shed >= 5000 - 64 - 1024, "those beyond the queue were refused: {shed}");
+}
+
+/// What found no place here says nothing about Glacier: counted as taken by it, a thousand of those would hide that it throttles
+/// the account.
+#[tokio::test(start_paused = true)]
+async fn what_is_shed_here_does_not_hide_that_glacier_throttles() {
+    let limits = FetchLimits { in_flight: 1, waiting: 0, ..FetchLimits::default() };
+    let settings = DescribeSettings { limits, ..DescribeSettings::default() };
+    let bench = Bench::with_settings(&settings, |key, _| async move {
+        if key.job_id() == "slow" {
+            tokio::time::sleep(5 * SECOND).await;
+        }
+        Err::<GlacierJobDescription, _>(error(UpstreamErrorKind::Throttled))
+    });
+    let slow = bench.spawn_ask(&key("slow"), 10 * SECOND);
+    tokio::task::yield_now().await;
+    for n in 0..1000 {
+        bench.ask(&key(&format!("shed-{n}"))).await.result.unwrap_err();
+    }
+    assert_eq!(bench.calls(), 1, "the others found no place");
+    slow.await.unwrap().result.unwrap_err();
+    for n in 0..200 {
+        bench.ask(&key(&format!("throttled-{n}"))).await.result.unwrap_err();
+    }
+    assert!(bench.calls() < 100, "{} of 200 were sent to a Glacier that throttles", bench.calls());
 }
 
 /// The limits can be set, and are kept.

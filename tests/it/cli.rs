@@ -83,9 +83,7 @@ async fn sigterm_while_glacier_is_silent_answers_who_waits_and_exits_in_time() {
     let target = format!("http://{}", served.address);
     let waiting = async { run(&["describe", VAULT, &job, "--target", &target]).await };
     let stopping = async {
-        while upstream.emulator.request_count() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        upstream.emulator.wait_for_requests(1).await;
         served.signal("TERM").await;
     };
     let ((code, _, stderr), ()) = tokio::join!(waiting, stopping);
