@@ -4,17 +4,13 @@
 //! under its own deadline. A fetch is a detached task with a budget of its own ([`flights`]): no caller can cancel it,
 //! shorten it or be charged for it. What it learns is stored before anybody hears of it.
 
-use std::{
-    future::{Future, pending},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
     cache::{Finding, JobCache, Knowledge, Learnt},
-    clock::{Clock, Moment},
+    clock::Clock,
     freshness::{JobState, Usability},
     job::JobKey,
     metrics::DescribeMetrics,
@@ -54,7 +50,6 @@ impl Default for DescribeSettings {
 pub struct Describer {
     cache: JobCache,
     flights: Arc<Flights>,
-    clock: Clock,
     metrics: DescribeMetrics,
 }
 
@@ -67,8 +62,8 @@ impl Describer {
         settings: &DescribeSettings,
         metrics: &DescribeMetrics,
     ) -> Self {
-        let flights = Arc::new(Flights::new(source, cache.clone(), clock.clone(), settings, metrics.clone()));
-        Self { cache, flights, clock, metrics: metrics.clone() }
+        let flights = Arc::new(Flights::new(source, cache.clone(), clock, settings, metrics.clone()));
+        Self { cache, flights, metrics: metrics.clone() }
     }
 
     /// Describes a job to a caller who waits until `deadline`, or until `stop` resolves, and accepts an answer of at most
@@ -139,8 +134,9 @@ impl Describer {
         tokio::select! {
             biased;
             reply = waiting => reply,
-            reply = self.stale_in_time(key, max_age, deadline) => reply,
-            () = sleep_until(deadline) => without(DescribeError::DeadlineExceeded),
+            stale = self.time_is_over(key, max_age, deadline) => {
+                stale.unwrap_or_else(|| without(DescribeError::DeadlineExceeded))
+            }
             () = stop => {
                 let stale = self.stale(key, max_age, StaleBecause::Draining);
                 stale.unwrap_or_else(|| without(DescribeError::Interrupted))
@@ -175,7 +171,7 @@ impl Describer {
             Some(Err(error)) if collapsed && error.kind == UpstreamErrorKind::OverShare => {
                 Err(NotForThisCaller::NoTurn)
             }
-            Some(Ok(knowledge)) => self.forwarded(&knowledge, max_age, reason, collapsed),
+            Some(Ok(knowledge)) => forwarded(&knowledge, max_age, reason, collapsed),
             Some(Err(error)) => Ok(self.instead_of(key, max_age, error, CacheStatus::unstored(reason, collapsed))),
             None => Ok(Reply::error(DescribeError::FetchPanicked, CacheStatus::unstored(reason, collapsed))),
         }
@@ -184,8 +180,8 @@ impl Describer {
     /// What the store alone can say.
     fn look_up(&self, key: &JobKey, max_age: Option<Duration>) -> LookUp {
         let Some(knowledge) = self.cache.get(key) else { return LookUp::Ask(Forwarded::Miss) };
-        let now = self.clock.now();
-        let usability = knowledge.learnt.as_ref().map(|l| l.lifetime.judge(l.age(now.instant), max_age));
+        let now = Instant::now();
+        let usability = knowledge.learnt.as_ref().map(|l| l.lifetime.judge(l.age(now), max_age));
         let reason = match (usability, &knowledge.learnt) {
             (Some(Usability::Fresh { ttl }), Some(learnt)) => {
                 let refresh = self.refresh_probability(&knowledge, now);
@@ -195,7 +191,7 @@ impl Describer {
             (Some(Usability::Stale { .. }), _) => Forwarded::Stale,
             (Some(Usability::Fresh { .. } | Usability::Unusable) | None, _) => Forwarded::Miss,
         };
-        match knowledge.cooling(now.instant, self.cache.settings()) {
+        match knowledge.cooling(now, self.cache.settings()) {
             Some(failure) => {
                 let error = Arc::clone(&failure.error);
                 LookUp::Settled(stale_or_error(&knowledge, now, max_age, error, CacheStatus::Cooldown))
@@ -206,7 +202,7 @@ impl Describer {
 
     /// How likely a hit on this should start a refresh. What cannot change, or is not a description, is not refreshed early;
     /// nor is anything just after a failure.
-    fn refresh_probability(&self, knowledge: &Knowledge, now: Moment) -> f64 {
+    fn refresh_probability(&self, knowledge: &Knowledge, now: Instant) -> f64 {
         let Some(learnt) = &knowledge.learnt else { return 0.0 };
         let changes = match &learnt.observation.finding {
             Finding::Described(description) => match description.state {
@@ -215,8 +211,8 @@ impl Describer {
             },
             Finding::Absent(_) | Finding::Denied(_) => false,
         };
-        if changes && knowledge.cooling(now.instant, self.cache.settings()).is_none() {
-            learnt.lifetime.refresh_probability(learnt.age(now.instant))
+        if changes && knowledge.cooling(now, self.cache.settings()).is_none() {
+            learnt.lifetime.refresh_probability(learnt.age(now))
         } else {
             0.0
         }
@@ -225,30 +221,10 @@ impl Describer {
     /// Starts a fetch that nobody waits for, unless one is under way or has just ended, or the asker has enough of them.
     fn refresh_in_background(&self, key: &JobKey, asker: Asker<'_>) {
         let is_due = || {
-            let now = self.clock.now();
+            let now = Instant::now();
             self.cache.get(key).is_some_and(|knowledge| self.refresh_probability(&knowledge, now) > 0.0)
         };
         let _nobody_waits = self.flights.join_or_start(key, asker, Purpose::Refresh, || (!is_due()).then_some(()));
-    }
-
-    /// The answer that a fetch brought. Its age counts from the head of Glacier's response, and the body may have taken
-    /// longer than this caller's `max_age`.
-    fn forwarded(
-        &self,
-        knowledge: &Knowledge,
-        max_age: Option<Duration>,
-        reason: Forwarded,
-        collapsed: bool,
-    ) -> Result<Reply, NotForThisCaller> {
-        let (now, status) = (self.clock.now(), CacheStatus::Forwarded { reason, collapsed, stored: true });
-        match &knowledge.learnt {
-            Some(learnt) if max_age.is_some_and(|limit| learnt.age(now.instant) > limit) => {
-                Err(NotForThisCaller::TooOld)
-            }
-            Some(learnt) => Ok(reply(knowledge, learnt, now, status)),
-            // A fetch that landed well has stored something; this is unreachable, and says so without a panic.
-            None => Ok(Reply::error(DescribeError::FetchPanicked, status)),
-        }
     }
 
     /// The fetch failed: something stale, or the error.
@@ -260,24 +236,28 @@ impl Describer {
         status: CacheStatus,
     ) -> Reply {
         match self.cache.get(key) {
-            Some(knowledge) => stale_or_error(&knowledge, self.clock.now(), max_age, error, status),
+            Some(knowledge) => stale_or_error(&knowledge, Instant::now(), max_age, error, status),
             None => Reply::error(DescribeError::Upstream(error), status),
         }
     }
 
-    /// Something stale, just before the deadline: its caller has a timer of their own, which started first, and an answer
-    /// at our deadline would come too late. Never resolves if there is nothing to give then.
-    async fn stale_in_time(&self, key: &JobKey, max_age: Option<Duration>, deadline: Instant) -> Reply {
-        let left = deadline.saturating_duration_since(self.clock.now().instant);
-        sleep_until(deadline - HEAD_START.min(left / 10)).await;
-        match self.stale(key, max_age, StaleBecause::Deadline) {
-            Some(reply) => reply,
-            None => pending().await,
+    /// Resolves with something stale just before the deadline (its caller has a timer of their own, which started first, and
+    /// an answer at our deadline would come too late), or at the deadline if there is nothing to give.
+    async fn time_is_over(&self, key: &JobKey, max_age: Option<Duration>, deadline: Instant) -> Option<Reply> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // One timer for both: each costs a system call.
+        let mut timer = pin!(sleep_until(deadline - HEAD_START.min(left / 10)));
+        timer.as_mut().await;
+        let stale = self.stale(key, max_age, StaleBecause::Deadline);
+        if stale.is_none() {
+            timer.as_mut().reset(deadline);
+            timer.await;
         }
+        stale
     }
 
     fn stale(&self, key: &JobKey, max_age: Option<Duration>, because: StaleBecause) -> Option<Reply> {
-        self.cache.get(key).and_then(|known| stale(&known, self.clock.now(), max_age, because))
+        self.cache.get(key).and_then(|known| stale(&known, Instant::now(), max_age, because))
     }
 }
 
@@ -290,6 +270,23 @@ enum NotForThisCaller {
     TooOld,
     /// The caller joined it, and it was not begun because of the share of whoever started it.
     NoTurn,
+}
+
+/// The answer that a fetch brought. Its age counts from the head of Glacier's response, and the body may have taken
+/// longer than this caller's `max_age`.
+fn forwarded(
+    knowledge: &Knowledge,
+    max_age: Option<Duration>,
+    reason: Forwarded,
+    collapsed: bool,
+) -> Result<Reply, NotForThisCaller> {
+    let (now, status) = (Instant::now(), CacheStatus::Forwarded { reason, collapsed, stored: true });
+    match &knowledge.learnt {
+        Some(learnt) if max_age.is_some_and(|limit| learnt.age(now) > limit) => Err(NotForThisCaller::TooOld),
+        Some(learnt) => Ok(reply(knowledge, learnt, now, status)),
+        // A fetch that landed well has stored something; this is unreachable, and says so without a panic.
+        None => Ok(Reply::error(DescribeError::FetchPanicked, status)),
+    }
 }
 
 /// Twice in a row: Glacier's answers take longer to arrive than the caller lets them age.
@@ -311,8 +308,8 @@ enum LookUp {
 }
 
 /// Gives what was learnt, whatever kind of knowledge it is.
-fn reply(knowledge: &Knowledge, learnt: &Learnt, now: Moment, status: CacheStatus) -> Reply {
-    let age = learnt.age(now.instant);
+fn reply(knowledge: &Knowledge, learnt: &Learnt, now: Instant, status: CacheStatus) -> Reply {
+    let age = learnt.age(now);
     let result = match &learnt.observation.finding {
         Finding::Described(description) => Ok(Answer { message: description.message.clone(), age }),
         Finding::Absent(error) => Err(DescribeError::absent(error, knowledge.end)),
@@ -324,7 +321,7 @@ fn reply(knowledge: &Knowledge, learnt: &Learnt, now: Moment, status: CacheStatu
 /// Something stale in place of an error, where policy and the caller allow it.
 fn stale_or_error(
     knowledge: &Knowledge,
-    now: Moment,
+    now: Instant,
     max_age: Option<Duration>,
     error: Arc<UpstreamError>,
     status: CacheStatus,
@@ -337,9 +334,9 @@ fn stale_or_error(
     Reply::error(DescribeError::Upstream(error), status)
 }
 
-fn stale(knowledge: &Knowledge, now: Moment, max_age: Option<Duration>, because: StaleBecause) -> Option<Reply> {
+fn stale(knowledge: &Knowledge, now: Instant, max_age: Option<Duration>, because: StaleBecause) -> Option<Reply> {
     let learnt = knowledge.learnt.as_ref()?;
-    let status = match learnt.lifetime.judge(learnt.age(now.instant), max_age) {
+    let status = match learnt.lifetime.judge(learnt.age(now), max_age) {
         Usability::Stale { since } => CacheStatus::Stale { since, because },
         // What was learnt became fresh while this caller waited for something else.
         Usability::Fresh { ttl } => CacheStatus::Hit { ttl },

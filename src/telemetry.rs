@@ -86,7 +86,9 @@ pub fn init(settings: &LogSettings, metrics: &LogMetrics) -> Result<Log, Telemet
         LogFormat::Json => layer.json().with_span_list(false).boxed(),
     };
     let without_secrets = tracing_subscriber::filter::filter_fn(may_be_logged);
-    tracing_subscriber::registry().with(layer.with_filter(filter).with_filter(without_secrets)).try_init()?;
+    // The outermost filter says what level anybody listens to at all, and only that one is asked: the first question of every
+    // event in h2, some hundred of them in a call.
+    tracing_subscriber::registry().with(layer.with_filter(without_secrets).with_filter(filter)).try_init()?;
     log_panics(metrics.clone());
     Ok(Log(lines))
 }

@@ -139,7 +139,7 @@ def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     kinds = ["none", "rapid reset", "PING", "SETTINGS", "CONTINUATION", "empty DATA", "idle connections"]
     glacier = PreparedGlacier()
-    flags = ["--log", "warn,glacier_gateway::commands::serve=info"]
+    flags = ["--log", "warn,glacier_gateway::commands::serve=info,glacier_gateway::app=info"]
     # What Envoy lets through comes on few connections, of which none may be closed for one caller's resets.
     trusting = ["--max-resets", "1000000", "--max-pending-resets", "1000000", "--max-control-frames", "1000000"]
     trusting += ["--max-error-resets", "1000000"]

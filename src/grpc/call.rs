@@ -7,7 +7,7 @@ use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status, body::Body, codegen::StdError, service::Routes};
@@ -28,12 +28,11 @@ use crate::{
 
 mod event;
 mod limited;
+mod request_id;
 
 pub(super) use event::Reporter;
 use limited::Limited;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const REQUEST_ID_MAX: usize = 64;
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
 const DETAILS: &str = "grpc-status-details-bin";
@@ -99,14 +98,12 @@ impl Envelope {
         B::Error: Into<StdError> + Send + 'static,
     {
         let received = Instant::now();
-        let request_id = request_id(request.headers());
         let is_ours = is_method_of_ours(request.uri().path());
-        let event = self.reporter.started(&request, received, is_ours, request_id.clone(), &self.caller);
+        let event = self.reporter.started(&request, received, is_ours, &self.caller);
         let work = self.work(request, received, is_ours);
         async move {
             let handling = AssertUnwindSafe(self.handle(work)).catch_unwind();
-            let Handled { mut response, outcome } = handling.await.unwrap_or_else(|_| panicked());
-            response.headers_mut().insert(REQUEST_ID, request_id);
+            let Handled { response, outcome } = handling.await.unwrap_or_else(|_| panicked());
             event.finish(response, outcome)
         }
     }
@@ -195,30 +192,6 @@ fn is_method_of_ours(path: &str) -> bool {
 /// The panic itself is logged by the panic hook, with its place.
 fn panicked() -> Handled {
     status::of(CallError::Panicked).into()
-}
-
-/// The caller's id if it is one that we can repeat safely, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let legal = |value: &&HeaderValue| {
-        let bytes = value.as_bytes();
-        (1..=REQUEST_ID_MAX).contains(&bytes.len())
-            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-    };
-    headers.get(REQUEST_ID).filter(legal).cloned().unwrap_or_else(new_request_id)
-}
-
-/// 32 random hexadecimal digits.
-fn new_request_id() -> HeaderValue {
-    let mut random = fastrand::u128(..);
-    let digits: [u8; 32] = std::array::from_fn(|_| {
-        let digit = b"0123456789abcdef"[(random & 0xf) as usize];
-        random >>= 4;
-        digit
-    });
-    let mut id = HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("-"));
-    // It comes once and never again, so it is not to push what does out of the table of indexed headers (RFC 7541 §6.2.3).
-    id.set_sensitive(true);
-    id
 }
 
 /// The caller's timeout, or why this call reaches no handler.

@@ -72,16 +72,9 @@ impl JobService {
     where
         B: HttpBody<Data = Bytes>,
     {
-        let Some(deadline) = self.deadline(call) else {
-            return status::of(CallError::NoTime).into();
-        };
-        tokio::select! {
-            // The use case knows more about a deadline that passes than we do here, so it goes first. What is in memory is
-            // answered at this first poll, before anything else here costs anything.
-            biased;
-            handled = self.answer(body, call.asker, deadline) => handled.unwrap_or_else(Handled::from),
-            // Boxed once it is polled, so that a hit does not carry it about.
-            error = async { Box::pin(self.time_is_over(deadline)).await } => status::of(error).into(),
+        match self.deadline(call) {
+            Some(deadline) => self.answer(body, call.asker, deadline).await.unwrap_or_else(Handled::from),
+            None => status::of(CallError::NoTime).into(),
         }
     }
 
@@ -91,13 +84,27 @@ impl JobService {
     where
         B: HttpBody<Data = Bytes>,
     {
-        let message = message::receive(body, self.max_request_bytes).await.map_err(status::of)?;
+        let message = self.receive(body, deadline).await.map_err(status::of)?;
         let Question { key, max_age } = Question::read(&message).map_err(status::of)?;
         if !self.allows(asker, &key) {
             return Err(status::of(CallError::NotAllowed { key: &key, caller: asker.map(AsRef::as_ref) }));
         }
         let reply = self.describer.describe(&key, asker, max_age, deadline, self.stop()).await;
         Ok(respond(&key, reply))
+    }
+
+    /// The request's message, unless it takes too long to come.
+    async fn receive<B>(&self, body: B, deadline: Instant) -> Result<Bytes, CallError<'static>>
+    where
+        B: HttpBody<Data = Bytes>,
+    {
+        tokio::select! {
+            // As a rule it is there already, and then nothing else here costs anything.
+            biased;
+            message = message::receive(body, self.max_request_bytes) => message,
+            // Boxed once it is polled, so that a hit does not carry it about.
+            error = async { Box::pin(self.time_is_over(deadline)).await } => Err(error),
+        }
     }
 
     /// Resolves with the reason why a call cannot be waited for any longer.

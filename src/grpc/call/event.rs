@@ -14,12 +14,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, uri::PathAndQuery};
+use http::{HeaderMap, Request, Response, StatusCode, uri::PathAndQuery};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 
-use super::super::message::AnswerBody;
+use super::{
+    super::message::AnswerBody,
+    request_id::{REQUEST_ID, RequestId},
+};
 use crate::metrics::{CacheOutcome, CallCode, CallMetrics, Method};
 
 const GRPC_STATUS: &str = "grpc-status";
@@ -46,7 +49,6 @@ impl Reporter {
         request: &Request<B>,
         received: Instant,
         is_ours: bool,
-        request_id: HeaderValue,
         caller: &Arc<str>,
     ) -> CallEvent {
         let method = Method::of_path(request.uri().path());
@@ -65,7 +67,7 @@ impl Reporter {
             method,
             unknown_path,
             is_ours,
-            request_id,
+            request_id: RequestId::of(request.headers()),
             caller: Arc::clone(caller),
             outcome: None,
             code: None,
@@ -95,7 +97,7 @@ pub(super) struct CallEvent {
     /// If the method is unknown.
     unknown_path: Option<PathAndQuery>,
     is_ours: bool,
-    request_id: HeaderValue,
+    request_id: RequestId,
     caller: Arc<str>,
     /// How the cache came by the outcome, if it was asked.
     outcome: Option<CacheOutcome>,
@@ -104,13 +106,14 @@ pub(super) struct CallEvent {
 }
 
 impl CallEvent {
-    /// Reports the call as answered with this; a stream not before it ends.
+    /// Gives the answer the call's id, and reports the call as answered with this; a stream not before it ends.
     pub(super) fn finish(
         mut self,
-        response: Response<AnswerBody>,
+        mut response: Response<AnswerBody>,
         outcome: Option<CacheOutcome>,
     ) -> Response<AnswerBody> {
         self.outcome = outcome;
+        response.headers_mut().insert(REQUEST_ID, self.request_id.header());
         let code = match (response.status(), code_in(response.headers())) {
             (StatusCode::OK, code) => code,
             // Not a gRPC call.
@@ -129,8 +132,7 @@ impl CallEvent {
         let one_in = (one_in > 1).then_some(one_in);
         let (code, cache) = (code.name(), outcome.map(CacheOutcome::name));
         // Read by the macros only if somebody listens.
-        let (method, request_id) =
-            (tracing::field::display(Path(self)), tracing::field::display(Text(&self.request_id)));
+        let (method, request_id) = (tracing::field::display(Path(self)), tracing::field::display(&self.request_id));
         let caller = &*self.caller;
         if self.is_ours {
             tracing::info!(method, code, cache, duration_ms, request_id, caller, one_in, "call");
@@ -162,14 +164,6 @@ impl fmt::Display for Path<'_> {
             }),
             None => f.write_str(self.0.method.name()),
         }
-    }
-}
-
-struct Text<'a>(&'a HeaderValue);
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.to_str().unwrap_or("?"))
     }
 }
 
@@ -247,8 +241,7 @@ mod tests {
     fn a_path_in_the_log_moves_no_terminal() {
         let request = Request::post("/glacier.jobs.v1.JobService/\u{9b}2J\u{202e}").body(()).unwrap();
         let reporter = Arc::new(Reporter::new(CallMetrics::default(), 1));
-        let id = HeaderValue::from_static("id");
-        let event = reporter.started(&request, Instant::now(), true, id, &Arc::from("caller"));
+        let event = reporter.started(&request, Instant::now(), true, &Arc::from("caller"));
         assert_eq!(Path(&event).to_string(), "/glacier.jobs.v1.JobService/\\u{9b}2J\\u{202e}");
     }
 
