@@ -9,6 +9,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use foldhash::quality::RandomState;
 use moka::{
     Expiry,
     notification::RemovalCause,
@@ -48,7 +49,7 @@ const ENTRY_OVERHEAD: usize = 600;
 /// The store. Cheap to clone.
 #[derive(Clone)]
 pub struct JobCache {
-    entries: Cache<JobKey, Entry>,
+    entries: Cache<JobKey, Entry, RandomState>,
     settings: Arc<FreshnessSettings>,
     clock: Clock,
 }
@@ -88,7 +89,7 @@ impl JobCache {
             .weigher(weigh)
             .expire_after(HardEnd)
             .eviction_listener(let_go)
-            .build();
+            .build_with_hasher(RandomState::default());
         Self { entries, settings: Arc::new(settings), clock }
     }
 

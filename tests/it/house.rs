@@ -65,7 +65,7 @@ fn each_dependency_stays_in_its_rooms() {
             &["reqwest", "aws_config", "aws_credential_types", "aws_sigv4", "aws_smithy_runtime_api", "aws_types"],
             &["glacier"],
         ),
-        (&["moka"], &["cache"]),
+        (&["moka", "foldhash"], &["cache"]),
         (&["hyper", "hyper_util"], &["server", "admin", "emulator"]),
         (&["tokio_rustls", "rustls", "webpki"], &["server"]),
         (&["prometheus_client"], &["metrics"]),
