@@ -26,7 +26,7 @@ use crate::{
 
 mod knowledge;
 
-pub use knowledge::{Description, End, Failure, Finding, Knowledge, Learnt, Observation, Rejected};
+pub use knowledge::{Description, End, Failure, Finding, Given, Knowledge, Learnt, Observation, Rejected};
 
 /// Limits of the store.
 #[derive(Debug, Clone)]

@@ -9,9 +9,9 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    cache::{Finding, JobCache, Knowledge, Learnt},
+    cache::{Given, JobCache, Knowledge, Learnt},
     clock::Clock,
-    freshness::{JobState, Usability},
+    freshness::Usability,
     job::JobKey,
     metrics::DescribeMetrics,
     upstream::{JobSource, UpstreamError, UpstreamErrorKind},
@@ -204,14 +204,7 @@ impl Describer {
     /// nor is anything just after a failure.
     fn refresh_probability(&self, knowledge: &Knowledge, now: Instant) -> f64 {
         let Some(learnt) = &knowledge.learnt else { return 0.0 };
-        let changes = match &learnt.observation.finding {
-            Finding::Described(description) => match description.state {
-                JobState::InProgress | JobState::Doubtful => true,
-                JobState::Final { .. } => false,
-            },
-            Finding::Absent(_) | Finding::Denied(_) => false,
-        };
-        if changes && knowledge.cooling(now, self.cache.settings()).is_none() {
+        if learnt.may_change() && knowledge.cooling(now, self.cache.settings()).is_none() {
             learnt.lifetime.refresh_probability(learnt.age(now))
         } else {
             0.0
@@ -310,10 +303,10 @@ enum LookUp {
 /// Gives what was learnt, whatever kind of knowledge it is.
 fn reply(knowledge: &Knowledge, learnt: &Learnt, now: Instant, status: CacheStatus) -> Reply {
     let age = learnt.age(now);
-    let result = match &learnt.observation.finding {
-        Finding::Described(description) => Ok(Answer { message: description.message.clone(), age }),
-        Finding::Absent(error) => Err(DescribeError::absent(error, knowledge.end)),
-        Finding::Denied(error) => Err(DescribeError::Upstream(Arc::clone(error))),
+    let result = match &learnt.given {
+        Given::Description { message, is_final: _ } => Ok(Answer { message: message.clone(), age }),
+        Given::Absence(error) => Err(DescribeError::absent(error, knowledge.end)),
+        Given::Denial(error) => Err(DescribeError::Upstream(Arc::clone(error))),
     };
     Reply { result, status }
 }

@@ -25,7 +25,7 @@ use crate::{
 /// How long "it was here and it is gone" is remembered, so that a late caller still hears `JOB_EXPIRED`.
 const END_REMEMBERED: Duration = Duration::from_hours(24);
 
-/// A description, ready to be given.
+/// A description, ready to be given, with what policy has to know of it.
 #[derive(Debug, Clone)]
 pub struct Description {
     /// The encoded `DescribeJobResponse`, behind the prefix that gRPC puts before a message.
@@ -70,19 +70,62 @@ pub struct Observation {
     pub observed_at: Moment,
 }
 
-/// An observation with the lifetime that policy gave it.
+/// What is kept of an observation: what is given, and for how long. There may be a million of these, so what policy had to
+/// know of a description, and has used, is not among it.
 #[derive(Debug, Clone)]
 pub struct Learnt {
-    /// What Glacier said, and when.
-    pub observation: Observation,
+    /// What is given.
+    pub given: Given,
+    asked_at: Instant,
+    observed_at: Instant,
     /// How long that is good for.
     pub lifetime: Lifetime,
+}
+
+/// What callers are given.
+#[derive(Debug, Clone)]
+pub enum Given {
+    /// A description.
+    Description {
+        /// See [`Description::message`].
+        message: Bytes,
+        /// Whether nothing in it will change again.
+        is_final: bool,
+    },
+    /// No such job, or no such vault.
+    Absence(Arc<UpstreamError>),
+    /// The gateway's role may not ask.
+    Denial(Arc<UpstreamError>),
+}
+
+impl From<Finding> for Given {
+    fn from(finding: Finding) -> Self {
+        match finding {
+            Finding::Described(Description { message, facts: _, state }) => {
+                let is_final = match state {
+                    JobState::Final { completion: _ } => true,
+                    JobState::InProgress | JobState::Doubtful => false,
+                };
+                Self::Description { message, is_final }
+            }
+            Finding::Absent(error) => Self::Absence(error),
+            Finding::Denied(error) => Self::Denial(error),
+        }
+    }
 }
 
 impl Learnt {
     /// The age at `now`.
     pub fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.observation.observed_at.instant)
+        now.saturating_duration_since(self.observed_at)
+    }
+
+    /// Whether it may be something else the next time, short of an error.
+    pub fn may_change(&self) -> bool {
+        match self.given {
+            Given::Description { message: _, is_final } => !is_final,
+            Given::Absence(_) | Given::Denial(_) => false,
+        }
     }
 }
 
@@ -125,7 +168,7 @@ pub enum Rejected {
 impl Knowledge {
     /// What is known once `observation` is taken in; or why it is not.
     pub fn after(&self, observation: Observation, random: f64, settings: &FreshnessSettings) -> Result<Self, Rejected> {
-        if self.learnt.as_ref().is_some_and(|known| known.observation.asked_at > observation.asked_at) {
+        if self.learnt.as_ref().is_some_and(|known| known.asked_at > observation.asked_at) {
             return Err(Rejected::Older);
         }
         let (lifetime, end) = match &observation.finding {
@@ -142,7 +185,9 @@ impl Knowledge {
             Finding::Absent(_) => (Lifetime::of_absence(settings), self.end),
             Finding::Denied(_) => (Lifetime::of_denial(settings), self.end),
         };
-        Ok(Self { learnt: Some(Learnt { observation, lifetime }), failure: None, end })
+        let Observation { finding, asked_at, observed_at } = observation;
+        let learnt = Learnt { given: finding.into(), asked_at, observed_at: observed_at.instant, lifetime };
+        Ok(Self { learnt: Some(learnt), failure: None, end })
     }
 
     /// What is known once a fetch has failed: the same, and that it failed.
@@ -166,9 +211,9 @@ impl Knowledge {
 
     /// Bytes that this holds on the heap, roughly.
     pub fn heap_size(&self) -> usize {
-        match self.learnt.as_ref().map(|l| &l.observation.finding) {
-            Some(Finding::Described(description)) => description.message.len(),
-            Some(Finding::Absent(_) | Finding::Denied(_)) | None => 0,
+        match self.learnt.as_ref().map(|l| &l.given) {
+            Some(Given::Description { message, is_final: _ }) => message.len(),
+            Some(Given::Absence(_) | Given::Denial(_)) | None => 0,
         }
     }
 }

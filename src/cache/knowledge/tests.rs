@@ -2,9 +2,14 @@
 
 use std::sync::LazyLock;
 
+use prost::Message as _;
+
 use super::*;
 use crate::{
-    proto::v1::{StatusCode, Tier},
+    proto::{
+        MESSAGE_PREFIX,
+        v1::{StatusCode, Tier},
+    },
     upstream::UpstreamErrorKind as Kind,
 };
 
@@ -62,9 +67,14 @@ impl Knowledge {
     }
 
     fn tier(&self) -> Option<Tier> {
-        match &self.learnt.as_ref()?.observation.finding {
-            Finding::Described(description) => Some(description.facts.tier),
-            Finding::Absent(_) | Finding::Denied(_) => None,
+        let message = self.message()?.slice(MESSAGE_PREFIX..);
+        Some(DescribeJobResponse::decode(message).unwrap().job.unwrap().tier())
+    }
+
+    fn message(&self) -> Option<&Bytes> {
+        match &self.learnt.as_ref()?.given {
+            Given::Description { message, is_final: _ } => Some(message),
+            Given::Absence(_) | Given::Denial(_) => None,
         }
     }
 
@@ -166,11 +176,15 @@ fn knowledge_is_kept_as_long_as_any_of_it_can_matter() {
 #[test]
 fn a_description_weighs_as_much_as_its_answer_and_the_rest_nothing() {
     let known = knowing(succeeded());
-    let Some(Finding::Described(description)) = known.learnt.as_ref().map(|l| &l.observation.finding) else {
-        panic!("{known:?}")
-    };
-    assert!(description.message.len() > 1);
-    assert_eq!(known.heap_size(), description.message.len());
+    let message = known.message().unwrap();
+    assert!(message.len() > 1);
+    assert_eq!(known.heap_size(), message.len());
     assert_eq!(known.told(absent(), 1, 1).unwrap().heap_size(), 0);
     assert_eq!(Knowledge::default().after_failure(failed(0)).heap_size(), 0);
+}
+
+/// There may be a million of them: 16 bytes more are 16 MB.
+#[test]
+fn what_is_kept_of_a_job_is_small() {
+    assert!(size_of::<Knowledge>() <= 144, "{} bytes", size_of::<Knowledge>());
 }
