@@ -62,7 +62,7 @@ struct Demo {
 }
 
 impl Demo {
-    async fn start(listen: SocketAddr, metrics: Metrics) -> Result<Self, Box<dyn std::error::Error>> {
+    async fn start(listen: SocketAddr, metrics: Metrics) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let signals = Signals::listen()?;
         let settings = Settings::default();
         let credentials = fixed(settings.credentials.first().ok_or("the emulator knows no credentials")?);
@@ -135,7 +135,7 @@ fn fill(emulator: &Emulator) {
 }
 
 /// The calls, in the order of the story.
-async fn tour(address: SocketAddr, emulator: &Emulator) -> Result<(), Box<dyn std::error::Error>> {
+async fn tour(address: SocketAddr, emulator: &Emulator) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut caller = Caller { client: Client::new(&format!("http://{address}"), PATIENCE)? };
     say(&format!("gateway {address}, in front of an emulated Glacier at {}\n", emulator.endpoint()))?;
     say(&Row { status: "status", cache: "cache-status", age: "age", latency: "latency", what: "call" }.to_string())?;

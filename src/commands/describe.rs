@@ -48,7 +48,7 @@ pub async fn run(question: Question) -> ExitCode {
     }
 }
 
-fn print(described: &Described) -> Result<(), Box<dyn std::error::Error>> {
+fn print(described: &Described) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut aside = io::stderr();
     writeln!(aside, "cache-status: {}", described.cache_status.as_deref().unwrap_or("(none)"))?;
     writeln!(aside, "age: {}", described.age.as_deref().unwrap_or("(none)"))?;
@@ -57,7 +57,7 @@ fn print(described: &Described) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Canonical protobuf JSON with the proto's own field names, indented.
-pub fn to_json(response: &DescribeJobResponse) -> Result<String, Box<dyn std::error::Error>> {
+pub fn to_json(response: &DescribeJobResponse) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let pool = DescriptorPool::decode(proto::DESCRIPTOR_SET)?;
     let kind =
         pool.get_message_by_name("glacier.jobs.v1.DescribeJobResponse").ok_or("the descriptor is not embedded")?;

@@ -149,7 +149,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
             ready!(this.written(cx, outcome))?;
             this.is_shut_down = true;
         }
-        let mut scrap = [0; 4096];
+        // Few reads, as who floods has as much to throw away each time.
+        let mut scrap = [0; LINGER_BYTES / 4];
         while this.lingering_left > 0 {
             let mut buffer = ReadBuf::new(&mut scrap);
             match Pin::new(&mut this.io).poll_read(cx, &mut buffer) {
