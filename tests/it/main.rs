@@ -27,4 +27,5 @@ mod serving;
 mod stale;
 mod support;
 mod tls;
+mod training;
 mod upstream;
