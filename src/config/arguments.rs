@@ -213,6 +213,10 @@ pub struct ServerArguments {
     /// Most connections at once, and at most half of the descriptors that the process may have; one more is closed
     #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTIONS", default_value = "10000", value_name = "COUNT")]
     pub max_connections: String,
+    /// Most of them that one caller (by the name in its certificate) may have; one more is closed after its handshake
+    /// [default: half of --max-connections]
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTIONS_PER_CALLER", value_name = "COUNT")]
+    pub max_connections_per_caller: Option<String>,
     /// After the order to stop: how long to report NOT_SERVING and still accept connections
     #[arg(long, env = "GLACIER_GATEWAY_LAME_DUCK", default_value = "5s", value_name = "DURATION")]
     pub lame_duck: String,

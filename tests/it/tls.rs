@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use glacier_gateway::{
     emulator::{EmulatedJob, Tier},
-    server::tls::TlsSettings,
+    server::{ServerSettings, tls::TlsSettings},
 };
 use rcgen::{CustomExtension, ExtendedKeyUsagePurpose};
 use tokio::{
@@ -42,6 +42,14 @@ impl Edge {
     }
 
     async fn start(mutual: bool, change: impl FnOnce(&mut TlsSettings)) -> Self {
+        Self::start_with(mutual, change, |_| {}).await
+    }
+
+    async fn start_with(
+        mutual: bool,
+        change: impl FnOnce(&mut TlsSettings),
+        limit: impl FnOnce(&mut ServerSettings),
+    ) -> Self {
         let (servers, callers) = (Authority::new("servers"), Authority::new("callers"));
         let pair = servers.pair("localhost", |_| {});
         let files = [&pair.certificate, &pair.key].map(|content| TemporaryFile::new(content));
@@ -54,6 +62,7 @@ impl Edge {
             settings.tls = Some(tls);
             settings.admin_listen = Some("127.0.0.1:0".parse().unwrap());
             settings.server.connection.handshake_timeout = Duration::from_hours(1);
+            limit(&mut settings.server);
         });
         Self { gateway: gateway.await, servers, callers, failed: 0, _files: files }
     }
@@ -84,8 +93,12 @@ impl Edge {
     }
 
     async fn has_failed(&self, times: u32) {
-        let line = format!("glacier_gateway_tls_handshakes_failed_total {times}");
-        Page::wait_for_line(self.gateway.admin_address.unwrap(), "/metrics", &line).await;
+        self.says(&format!("glacier_gateway_tls_handshakes_failed_total {times}")).await;
+    }
+
+    /// This line comes among the metrics.
+    async fn says(&self, line: &str) {
+        Page::wait_for_line(self.gateway.admin_address.unwrap(), "/metrics", line).await;
     }
 }
 
@@ -274,6 +287,28 @@ async fn silent_callers_hold_up_neither_others_nor_the_end() {
     for stream in &mut silent {
         assert!(until_closed(stream).await.is_empty());
     }
+}
+
+/// D16: the other half of the places is for others.
+#[tokio::test]
+async fn one_caller_does_not_hold_every_connection() {
+    let edge = Edge::start_with(true, |_| {}, |server| server.max_connections = 4).await;
+    let (greedy, other) = (edge.callers.pair("greedy", |_| {}), edge.callers.pair("other", |_| {}));
+    let connect = async |pair| edge.caller().with(pair).connect(edge.address()).await;
+    let mut held = vec![connect(&greedy).await.unwrap(), connect(&greedy).await.unwrap()];
+    for refused in 1..=3 {
+        assert_eq!(connect(&greedy).await.unwrap_err(), "closed");
+        edge.says(&format!(r#"glacier_gateway_connections_refused_total{{reason="caller_over_share"}} {refused}"#))
+            .await;
+    }
+    let mut others = connect(&other).await.unwrap();
+    assert!(others.is_alive().await && held[0].is_alive().await && held[1].is_alive().await);
+    // Whoever closes one may have another.
+    held.pop();
+    edge.says("glacier_gateway_connections 2").await;
+    connect(&greedy).await.unwrap();
+    edge.says(r#"glacier_gateway_connections_refused_total{reason="full"} 0"#).await;
+    edge.has_failed(0).await;
 }
 
 fn text(path: impl Into<PathBuf>) -> String {
