@@ -38,6 +38,7 @@ pub(crate) mod listener;
 mod places;
 mod preface;
 pub mod tls;
+mod untaken;
 
 use connection::ConnectionError;
 pub use connection::ConnectionSettings;
@@ -82,7 +83,7 @@ pub trait Serve:
     + 'static
 {
     /// The bodies of its answers.
-    type Body: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+    type Body: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static;
 }
 
 impl<S, B> Serve for S
@@ -91,7 +92,7 @@ where
         + Clone
         + Send
         + 'static,
-    B: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    B: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
 {
     type Body = B;
 }

@@ -267,7 +267,7 @@ pub struct ConnectionArguments {
     /// Longest time for the HTTP/2 preface, and for each frame and header block once it has begun
     #[arg(long, env = "GLACIER_GATEWAY_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "DURATION")]
     pub handshake_timeout: String,
-    /// How long the client may leave unread what waits for it
+    /// How long the client may leave unread what waits for it, and an answer without HTTP/2 window (up to twice as long)
     #[arg(long, env = "GLACIER_GATEWAY_WRITE_TIMEOUT", default_value = "30s", value_name = "DURATION")]
     pub write_timeout: String,
     /// Age at which a connection is told to go away, ±10 %, so that balancers spread callers anew

@@ -28,3 +28,4 @@ mod stale;
 mod support;
 mod tls;
 mod upstream;
+mod windows;
