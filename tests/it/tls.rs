@@ -315,6 +315,28 @@ fn text(path: impl Into<PathBuf>) -> String {
     path.into().to_str().unwrap().to_owned()
 }
 
+/// P3. The drain and the handshake may take an hour: it is not they that end this.
+#[tokio::test]
+async fn half_a_hello_does_not_hold_up_the_end_of_the_process() {
+    let servers = Authority::new("servers");
+    let pair = servers.pair("localhost", |_| {});
+    let [certificate, key] = [&pair.certificate, &pair.key].map(|content| TemporaryFile::new(content));
+    let [certificate, key] = [&certificate, &key].map(|file| text(file.path()));
+    let tls = ["--tls-certificate", &certificate, "--tls-key", &key, "--tls-handshake-timeout", "1h"];
+    let limits = ["--region", "us-east-1", "--lame-duck", "0s", "--drain", "1h"];
+    let mut served = Served::start(&[&limits[..], &tls].concat()).await;
+    let address: SocketAddr = served.address.parse().unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&hello([3, 3])[..40]).await.unwrap();
+    // One more is served after it, so it has been accepted.
+    let connection = TlsCaller::new(&servers).connect(address).await.unwrap();
+    served.signal("TERM").await;
+    assert_eq!(served.wait_for("draining").await["connections"], 2);
+    drop(connection);
+    assert_eq!(served.exit_code().await, Some(0));
+    assert!(until_closed(&mut stream).await.is_empty());
+}
+
 /// P1: its first calls may come with the last of the handshake, and only a GOAWAY tells it to send them elsewhere.
 #[tokio::test]
 async fn a_handshake_that_ends_as_the_drain_begins_is_served_and_told_to_go_away() {
@@ -384,6 +406,26 @@ async fn a_whole_gateway_with_mutual_tls_knows_its_callers_by_name() {
     served.wait_for("told to stop; not ready any more, still accepting").await;
     assert_eq!(status("readiness").await, ServingStatus::NotServing);
     assert_eq!(status("liveness").await, ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn a_watch_on_the_health_port_hears_of_the_end_at_once() {
+    let mut gateway = Gateway::start_with(|settings| {
+        settings.health_listen = Some("127.0.0.1:0".parse().unwrap());
+        settings.server.lame_duck = Duration::from_hours(1);
+    })
+    .await;
+    let mut health = HealthClient::new(channel(gateway.health_address.unwrap()).await);
+    for service in ["", "readiness", "glacier.jobs.v1.JobService"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let mut watch = health.watch(request).await.unwrap().into_inner();
+        let mut next = async || tokio::time::timeout(PATIENCE, watch.message()).await.expect("news in time");
+        if service.is_empty() {
+            while next().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+            gateway.order_stop();
+        }
+        assert_eq!(next().await.unwrap().unwrap().status(), ServingStatus::NotServing, "{service:?}");
+    }
 }
 
 #[tokio::test]
