@@ -206,6 +206,8 @@ impl ServeArguments {
         let given = &self.server;
         ServerSettings {
             max_connections: problems.count("--max-connections", &given.max_connections),
+            max_connections_per_caller: self::given(given.max_connections_per_caller.as_deref())
+                .map(|text| problems.count("--max-connections-per-caller", text)),
             connection: given.connection.read(problems),
             lame_duck: problems.duration_or_none("--lame-duck", &given.lame_duck),
             drain: problems.duration("--drain", &given.drain),

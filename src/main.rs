@@ -4,7 +4,7 @@ use std::{future::Future, process::ExitCode};
 
 use clap::Parser as _;
 use glacier_gateway::{
-    commands,
+    commands::{self, block_on},
     config::{self, Cli, Command, DescribeArguments, HealthcheckArguments, ServeArguments},
     metrics::Metrics,
     proto::v1::DescribeJobRequest,
@@ -76,24 +76,5 @@ fn healthcheck(arguments: HealthcheckArguments) -> ExitCode {
 fn logged(log: telemetry::Log, command: impl Future<Output = ExitCode> + Send + 'static) -> ExitCode {
     let code = block_on(command);
     drop(log);
-    code
-}
-
-/// What Rust itself exits with after a panic.
-const PANICKED: u8 = 101;
-
-fn block_on(command: impl Future<Output = ExitCode> + Send + 'static) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return commands::failed(&format!("cannot start the runtime: {error}")),
-    };
-    // As a task among the others: the main thread would have to be woken for each connection that is accepted.
-    let code = match runtime.block_on(runtime.spawn(command)) {
-        Ok(code) => code,
-        // The panic has been told where it happened.
-        Err(_panic) => ExitCode::from(PANICKED),
-    };
-    // A name look-up that hangs in a blocking thread must not hold up the exit.
-    runtime.shutdown_background();
     code
 }

@@ -31,7 +31,7 @@ pub use {
     answers::{CacheOutcome, DescribeMetrics},
     cache::{CacheMetrics, Eviction},
     calls::{CallCode, CallMetrics, Method},
-    connections::ConnectionMetrics,
+    connections::{ConnectionMetrics, RefusedConnection},
     credentials::CredentialMetrics,
     exposition::Exposition,
     logs::LogMetrics,

@@ -18,8 +18,7 @@ use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
@@ -36,11 +35,14 @@ mod executor;
 mod frames;
 mod guard;
 pub(crate) mod listener;
+mod places;
 mod preface;
 pub mod tls;
+mod untaken;
 
 use connection::ConnectionError;
 pub use connection::ConnectionSettings;
+use places::Places;
 pub use tls::Tls;
 
 /// Settings of the server.
@@ -48,6 +50,9 @@ pub use tls::Tls;
 pub struct ServerSettings {
     /// Most connections at once; one more is closed as soon as it is accepted. Fewer if descriptors are few.
     pub max_connections: usize,
+    /// Most of them that one verified identity may have; one more is closed after its handshake. Half by default. Callers
+    /// without an identity are not told apart.
+    pub max_connections_per_caller: Option<usize>,
     /// Limits of one connection.
     pub connection: ConnectionSettings,
     /// How long connections are still accepted after the order to stop.
@@ -60,6 +65,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_caller: None,
             connection: ConnectionSettings::default(),
             // Balancers poll health every few seconds.
             lame_duck: Duration::from_secs(5),
@@ -77,7 +83,7 @@ pub trait Serve:
     + 'static
 {
     /// The bodies of its answers.
-    type Body: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+    type Body: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static;
 }
 
 impl<S, B> Serve for S
@@ -86,7 +92,7 @@ where
         + Clone
         + Send
         + 'static,
-    B: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    B: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
 {
     type Body = B;
 }
@@ -99,9 +105,6 @@ pub enum Drained {
     /// This many connections had to be closed.
     Closed(usize),
 }
-
-/// A flood of connections must not become a flood of warnings.
-const WARNING_PAUSE: Duration = Duration::from_secs(1);
 
 /// Before the drain is over, calls that still wait are answered. This leaves time for the answers to be written.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -149,7 +152,7 @@ struct Connections<F> {
     tracker: TaskTracker,
     /// Cancelled when the time for draining is over.
     close: CancellationToken,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     phase: PhaseWatch,
     settings: ConnectionSettings,
     metrics: ConnectionMetrics,
@@ -163,12 +166,13 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
         settings: &ServerSettings,
         metrics: ConnectionMetrics,
     ) -> Self {
+        let most = descriptors::room_for(settings.max_connections);
         Self {
             tls,
             serve: Arc::new(serve),
             tracker: TaskTracker::new(),
             close: CancellationToken::new(),
-            places: Arc::new(Semaphore::new(descriptors::room_for(settings.max_connections))),
+            places: Arc::new(Places::new(most, settings.max_connections_per_caller, metrics.clone())),
             phase: lifecycle.watch(),
             settings: settings.connection.clone(),
             metrics,
@@ -176,18 +180,9 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
     }
 
     async fn accept(&self, listener: &TcpListener) -> Infallible {
-        let (mut refused, mut last_warning) = (0_u64, None);
         loop {
             let (stream, peer) = listener::accept(listener).await;
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-                refused += 1;
-                self.metrics.refused();
-                if last_warning.is_none_or(|at: Instant| at.elapsed() >= WARNING_PAUSE) {
-                    last_warning = Some(Instant::now());
-                    tracing::warn!(%peer, refused, "as many connections as allowed; more are closed");
-                }
-                continue;
-            };
+            let Some(place) = self.places.take(peer) else { continue };
             let connection = self.converse(stream, peer);
             let (close, counted) = (self.close.clone(), self.metrics.accepted());
             self.tracker.spawn(async move {
@@ -209,7 +204,7 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
         address: SocketAddr,
     ) -> impl Future<Output = Result<(), ConnectionError>> + Send + use<S, F> {
         let (tls, serve) = (self.tls.clone(), Arc::clone(&self.serve));
-        let (settings, phase) = (self.settings.clone(), self.phase.clone());
+        let (settings, phase, places) = (self.settings.clone(), self.phase.clone(), Arc::clone(&self.places));
         async move {
             let Some(tls) = tls else {
                 return connection::serve(stream, serve(Caller::anonymous(address)), settings, phase).await;
@@ -226,6 +221,8 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
                     },
                 }
             };
+            // Why not is said and counted there.
+            let Ok(_share) = places.share(identity.as_ref(), address) else { return Ok(()) };
             connection::serve(stream, serve(Caller { address, identity }), settings, phase).await
         }
     }

@@ -213,6 +213,10 @@ pub struct ServerArguments {
     /// Most connections at once, and at most half of the descriptors that the process may have; one more is closed
     #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTIONS", default_value = "10000", value_name = "COUNT")]
     pub max_connections: String,
+    /// Most of them that one caller (by the name in its certificate) may have; one more is closed after its handshake
+    /// [default: half of --max-connections]
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_CONNECTIONS_PER_CALLER", value_name = "COUNT")]
+    pub max_connections_per_caller: Option<String>,
     /// After the order to stop: how long to report NOT_SERVING and still accept connections
     #[arg(long, env = "GLACIER_GATEWAY_LAME_DUCK", default_value = "5s", value_name = "DURATION")]
     pub lame_duck: String,
@@ -263,7 +267,7 @@ pub struct ConnectionArguments {
     /// Longest time for the HTTP/2 preface, and for each frame and header block once it has begun
     #[arg(long, env = "GLACIER_GATEWAY_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "DURATION")]
     pub handshake_timeout: String,
-    /// How long the client may leave unread what waits for it
+    /// How long the client may leave unread what waits for it, and an answer without HTTP/2 window (up to twice as long)
     #[arg(long, env = "GLACIER_GATEWAY_WRITE_TIMEOUT", default_value = "30s", value_name = "DURATION")]
     pub write_timeout: String,
     /// Age at which a connection is told to go away, ±10 %, so that balancers spread callers anew

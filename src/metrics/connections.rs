@@ -5,14 +5,24 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::series::{Present, counter, gauge};
+use super::series::{Counters, Present, counter, gauge, vocabulary};
+
+vocabulary! {
+    /// Why a connection was closed before it was served.
+    pub enum RefusedConnection {
+        /// As many as allowed were open.
+        Full = "full",
+        /// Its caller, known by its certificate, had as many as one may.
+        CallerOverShare = "caller_over_share",
+    }
+}
 
 /// What becomes of connections. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionMetrics {
     open: Gauge,
     accepted: Counter,
-    refused: Counter,
+    refused: Counters<RefusedConnection>,
 }
 
 impl ConnectionMetrics {
@@ -20,10 +30,11 @@ impl ConnectionMetrics {
         Self {
             open: gauge(registry, "connections", "Connections of callers that are open"),
             accepted: counter(registry, "connections_accepted", "Connections of callers that were accepted"),
-            refused: counter(
+            refused: Counters::in_registry(
                 registry,
                 "connections_refused",
-                "Connections closed at once: as many as allowed were open",
+                "Connections closed without being served, by whose limit was reached",
+                "reason",
             ),
         }
     }
@@ -34,8 +45,8 @@ impl ConnectionMetrics {
         Present::on(&self.open)
     }
 
-    /// A connection was closed at once, for want of place.
-    pub fn refused(&self) {
-        self.refused.inc();
+    /// A connection was closed, for want of place.
+    pub fn refused(&self, why: RefusedConnection) {
+        self.refused.of(why).inc();
     }
 }

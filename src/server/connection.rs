@@ -2,11 +2,13 @@
 
 use std::{
     error::Error as _,
-    future::{poll_fn, ready},
+    future::{Future, poll_fn, ready},
     pin::Pin,
+    task::Poll,
     time::Duration,
 };
 
+use http::Response;
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -16,6 +18,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep_until, timeout},
 };
+use tower::ServiceExt as _;
 
 use super::{
     Serve,
@@ -24,6 +27,7 @@ use super::{
     guard::{Guarded, Limits},
     preface::{self, PrefaceError},
     tls::HandshakeError,
+    untaken::{Patience, Untaken},
 };
 use crate::lifecycle::{Phase, PhaseWatch};
 
@@ -50,7 +54,8 @@ pub struct ConnectionSettings {
     pub ping_timeout: Duration,
     /// How long the HTTP/2 preface may take, then the first frame, and then each frame and header block once begun.
     pub handshake_timeout: Duration,
-    /// How long bytes may wait to be written while the client reads none.
+    /// How long bytes may wait to be written while the client reads none, and (up to twice as long) answers for which it
+    /// grants no HTTP/2 window.
     pub write_timeout: Duration,
     /// Frames in a second that ask for nothing (PING, SETTINGS, empty DATA and the like), beside ten for each call.
     pub max_control_frames: u32,
@@ -100,6 +105,8 @@ pub(super) enum ConnectionError {
     Handshake(#[from] HandshakeError),
     #[error(transparent)]
     Preface(#[from] PrefaceError),
+    #[error("the client has granted no window for an answer for {0:?}")]
+    Untaken(Duration),
     #[error("{}", with_causes(.0))]
     Http2(#[from] hyper::Error),
 }
@@ -142,27 +149,43 @@ pub(super) async fn serve(
     };
     let guarded = TokioIo::new(Guarded::new(stream, limits(&settings)));
     let prompt = Prompt::default();
+    let untaken = Untaken::default();
+    let mut patience = Patience::new(untaken.clone(), settings.write_timeout);
+    let service = service.map_response(move |answer: Response<_>| answer.map(|body| untaken.follow(body)));
     let mut connection = builder(&settings, &prompt).serve_connection(guarded, TowerToHyperService::new(service));
 
     let spread = 1.0 + AGE_SPREAD * (2.0 * fastrand::f64() - 1.0);
     let old = Instant::now() + settings.max_age.mul_f64(spread);
     let aged = tokio::select! {
-        ended = poll_fn(|cx| prompt.poll(&mut connection, cx)) => return Ok(ended?),
+        ended = drive(&prompt, &mut connection, &mut patience) => return ended,
         () = &mut closing, if !is_closing => false,
         () = ready(()), if is_closing => false,
         () = sleep_until(old) => true,
     };
     Pin::new(&mut connection).graceful_shutdown();
-    let last_calls = poll_fn(|cx| prompt.poll(&mut connection, cx));
+    let last_calls = drive(&prompt, &mut connection, &mut patience);
     if aged {
         tokio::select! {
-            ended = last_calls => Ok(ended?),
+            ended = last_calls => ended,
             () = sleep_until(Instant::now() + settings.age_grace) => Ok(()),
         }
     } else {
         // Bounded by the drain.
-        Ok(last_calls.await?)
+        last_calls.await
     }
+}
+
+/// Until the connection ends, or its client takes too long to take its answers.
+async fn drive(
+    prompt: &Prompt,
+    connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
+    patience: &mut Patience,
+) -> Result<(), ConnectionError> {
+    poll_fn(|cx| match prompt.poll(connection, cx) {
+        Poll::Ready(ended) => Poll::Ready(ended.map_err(Into::into)),
+        Poll::Pending => patience.poll(cx).map(|()| Err(ConnectionError::Untaken(patience.limit()))),
+    })
+    .await
 }
 
 fn limits(settings: &ConnectionSettings) -> Limits {

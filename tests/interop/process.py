@@ -154,7 +154,7 @@ def aws_environment(home, token=None):
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
     }
     if token:
-        env["AWS_SESSION_TOKEN"] = token
+        env["AWS_SESSION_TOKEN"] = canary.mark(token)
     return env
 
 

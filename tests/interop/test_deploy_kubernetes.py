@@ -11,6 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from certificates import Authority
+from process import GATEWAY
 from settings import settings_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -158,6 +160,31 @@ def test_nothing_selects_other_pods_or_misses_ours(rendered, overlay):
 def test_the_policy_file_of_the_overlay_is_toml_that_allows_somebody(rendered):
     policy = tomllib.loads(the("ConfigMap", rendered["mtls"])["data"]["policy.toml"])
     assert policy["allow"] and all({"callers", "accounts", "vaults"} == set(rule) for rule in policy["allow"])
+
+
+@pytest.mark.parametrize("overlay", SERVING)
+def test_the_gateway_itself_accepts_the_settings_of_the_overlay(rendered, overlay, tmp_path):
+    documents = rendered[overlay]
+    authority = Authority("of the cluster")
+    pair = authority.pair("glacier-gateway")
+    # The files of the Secret as cert-manager writes them, and those of the ConfigMap.
+    files = {"tls/tls.crt": pair.certificate, "tls/tls.key": pair.key, "tls/ca.crt": authority.certificate}
+    for configured in (document for document in documents if document["kind"] == "ConfigMap"):
+        files |= {f"policy/{name}": content for name, content in configured["data"].items()}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    environment = {name: value.replace("/etc/glacier-gateway", str(tmp_path)) for name, value in environment_of(documents).items()}
+    assert (overlay == "mtls") == ("GLACIER_GATEWAY_POLICY" in environment)
+
+    command = [GATEWAY, *container_of(documents)["args"], "--check-config"]
+    checked = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+    # It does read them.
+    if overlay == "mtls":
+        (tmp_path / "policy/policy.toml").write_text("[[allow]]\ncallers = 1")
+        checked = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert checked.returncode == 2 and "--policy" in checked.stderr
 
 
 def test_the_role_may_describe_jobs_and_nothing_else():

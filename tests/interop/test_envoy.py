@@ -12,11 +12,14 @@ import time
 import urllib.request
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
+from glacier.jobs.v1 import job_service_pb2 as pb
+from glacier.jobs.v1 import job_service_pb2_grpc
 
 from process import START_SECONDS, free_addresses, running, running_gateway
-from upstream import PreparedGlacier
+from upstream import PreparedGlacier, fails
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "deploy/envoy/envoy.yaml"
@@ -162,3 +165,27 @@ def test_no_call_fails_while_each_replica_in_turn_is_ended_and_replaced(load, gl
     assert report["codes"] == {"OK": report["calls"]}, report
     # The load is worth the name: the machine kept at least half of the rate.
     assert report["calls"] >= report["seconds"] * CALLS_PER_SECOND / 2, report
+
+
+def test_what_one_replica_cannot_answer_is_asked_once_more_of_another(glacier, descriptor_set, tmp_path):
+    unreachable = PreparedGlacier()
+    unreachable.answer = lambda path: fails(503, "ServiceUnavailableException", "on purpose")
+    addresses = free_addresses(2)
+    jobs = [f"job-{number}" for number in range(40)]
+    with contextlib.ExitStack() as stack:
+        # Its own health does not depend on Glacier's, so it stays in the ring.
+        stack.enter_context(running_gateway(unreachable.url, "--max-attempts", "1", listen=addresses[0]))
+        stack.enter_context(running_gateway(glacier.url, listen=addresses[1]))
+        envoy = stack.enter_context(running_envoy(addresses, descriptor_set, tmp_path))
+        with grpc.insecure_channel(envoy.address) as channel:
+            stub = job_service_pb2_grpc.JobServiceStub(channel)
+            answered = [stub.DescribeJob(pb.DescribeJobRequest(vault_name="vault", job_id=job), timeout=10) for job in jobs]
+        retried, succeeded = (statistic(envoy, f"cluster.gateway.upstream_rq_retry{what}") for what in ("", "_success"))
+    refused = len(unreachable.requests)
+    unreachable.close()
+
+    assert [answer.job.job_id for answer in answered] == jobs
+    # About half of the jobs are the first replica's; each of them is retried, and one retry is enough.
+    assert 5 <= refused <= 35, refused
+    assert retried == succeeded == refused
+    assert len(glacier.requests) == len(jobs)

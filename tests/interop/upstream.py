@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
+import canary
+
 ACCOUNT = "123456789012"
 # A job that ended an hour ago: old enough to be believed, and young enough that Glacier would still know it.
 CREATED = f"{datetime.now(UTC) - timedelta(hours=5):%Y-%m-%dT%H:%M:%S}.005Z"
@@ -104,6 +106,7 @@ class PreparedGlacier:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def _record(self, request):
+        canary.mark_request(request.headers)
         with self._changed:
             self.requests.append(request)
             self._changed.notify_all()

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use glacier_gateway::{
     cache::{CacheSettings, Description, Finding, JobCache, Observation},
     describe::{CacheStatus, DescribeError, DescribeSettings, FetchLimits},
+    emulator::{EmulatedJob, Tier as EmulatedTier},
     freshness::FreshnessSettings,
     job::JobKey,
     proto::v1::{GlacierJobDescription, Tier},
@@ -12,7 +13,10 @@ use glacier_gateway::{
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
-use crate::support::fake::{Bench, error, key, paused_clock, running};
+use crate::support::{
+    fake::{Bench, error, key, paused_clock, running},
+    gateway::{Gateway, PATIENCE, Refusal, question},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -196,4 +200,40 @@ async fn under_five_times_the_load_the_work_goes_on_refusals_are_prompt_and_hits
     assert!(served >= 3 * 640 * 9 / 10, "{served} served in three seconds");
     assert!(refused > 3 * 2000, "{refused} refused");
     assert!(late * 100 <= refused, "{late} of {refused} were refused late");
+}
+
+/// D15 over sockets: in each round five times as many new questions come as Glacier takes, and it answers none of them
+/// until all others are refused.
+#[tokio::test]
+async fn under_five_times_the_load_every_place_is_used_and_nobody_waits_to_be_refused() {
+    const PLACES: usize = 8;
+    const ROUNDS: usize = 20;
+    let gateway = Gateway::start_with(|settings| {
+        (settings.describe.limits.in_flight, settings.describe.limits.waiting) = (PLACES, 0);
+    })
+    .await;
+    let known = gateway.add(EmulatedJob::archive(EmulatedTier::Bulk));
+    gateway.ask(&known).await.unwrap();
+    let mut served = 0;
+    for _ in 0..ROUNDS {
+        let hold = gateway.emulator.faults().hold();
+        let mut asking = JoinSet::new();
+        for _ in 0..5 * PLACES {
+            let (mut client, new) = (gateway.client.clone(), gateway.add(EmulatedJob::archive(EmulatedTier::Bulk)));
+            asking.spawn(async move { client.describe_job(question(&new)).await });
+        }
+        for _ in 0..4 * PLACES {
+            let ended = tokio::time::timeout(PATIENCE, asking.join_next()).await.expect("refused without Glacier");
+            let refusal = Refusal::of(ended.unwrap().unwrap());
+            assert_eq!(refusal.reason(), "GATEWAY_OVERLOADED");
+            assert!(refusal.retry_delay().is_some(), "it says when to come again");
+        }
+        gateway.ask(&known).await.unwrap();
+        drop(hold);
+        while let Some(ended) = tokio::time::timeout(PATIENCE, asking.join_next()).await.expect("answered in time") {
+            served += usize::from(ended.unwrap().is_ok());
+        }
+    }
+    // A place may still be taken for a moment after its caller was answered.
+    assert!(served >= ROUNDS * PLACES * 9 / 10, "{served} served");
 }

@@ -29,3 +29,4 @@ mod support;
 mod tls;
 mod training;
 mod upstream;
+mod windows;

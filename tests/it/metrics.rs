@@ -373,7 +373,7 @@ async fn connections_are_counted_while_they_are_open_and_refusals_for_ever() {
     let scrape = until(&gateway, "two connections", |scrape| close(scrape.value(open), 2.0)).await;
     scrape.is("glacier_gateway_connections_accepted_total", 2);
     let _third = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
-    let refused = "glacier_gateway_connections_refused_total";
+    let refused = r#"glacier_gateway_connections_refused_total{reason="full"}"#;
     until(&gateway, "a refused connection", |scrape| close(scrape.value(refused), 1.0)).await;
     drop(second);
     let scrape = until(&gateway, "one connection", |scrape| close(scrape.value(open), 1.0)).await;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use glacier_gateway::{
     emulator::{EmulatedJob, Tier},
-    server::tls::TlsSettings,
+    server::{ServerSettings, tls::TlsSettings},
 };
 use rcgen::{CustomExtension, ExtendedKeyUsagePurpose};
 use tokio::{
@@ -42,6 +42,14 @@ impl Edge {
     }
 
     async fn start(mutual: bool, change: impl FnOnce(&mut TlsSettings)) -> Self {
+        Self::start_with(mutual, change, |_| {}).await
+    }
+
+    async fn start_with(
+        mutual: bool,
+        change: impl FnOnce(&mut TlsSettings),
+        limit: impl FnOnce(&mut ServerSettings),
+    ) -> Self {
         let (servers, callers) = (Authority::new("servers"), Authority::new("callers"));
         let pair = servers.pair("localhost", |_| {});
         let files = [&pair.certificate, &pair.key].map(|content| TemporaryFile::new(content));
@@ -54,6 +62,7 @@ impl Edge {
             settings.tls = Some(tls);
             settings.admin_listen = Some("127.0.0.1:0".parse().unwrap());
             settings.server.connection.handshake_timeout = Duration::from_hours(1);
+            limit(&mut settings.server);
         });
         Self { gateway: gateway.await, servers, callers, failed: 0, _files: files }
     }
@@ -84,8 +93,12 @@ impl Edge {
     }
 
     async fn has_failed(&self, times: u32) {
-        let line = format!("glacier_gateway_tls_handshakes_failed_total {times}");
-        Page::wait_for_line(self.gateway.admin_address.unwrap(), "/metrics", &line).await;
+        self.says(&format!("glacier_gateway_tls_handshakes_failed_total {times}")).await;
+    }
+
+    /// This line comes among the metrics.
+    async fn says(&self, line: &str) {
+        Page::wait_for_line(self.gateway.admin_address.unwrap(), "/metrics", line).await;
     }
 }
 
@@ -276,8 +289,52 @@ async fn silent_callers_hold_up_neither_others_nor_the_end() {
     }
 }
 
+/// D16: the other half of the places is for others.
+#[tokio::test]
+async fn one_caller_does_not_hold_every_connection() {
+    let edge = Edge::start_with(true, |_| {}, |server| server.max_connections = 4).await;
+    let (greedy, other) = (edge.callers.pair("greedy", |_| {}), edge.callers.pair("other", |_| {}));
+    let connect = async |pair| edge.caller().with(pair).connect(edge.address()).await;
+    let mut held = vec![connect(&greedy).await.unwrap(), connect(&greedy).await.unwrap()];
+    for refused in 1..=3 {
+        assert_eq!(connect(&greedy).await.unwrap_err(), "closed");
+        edge.says(&format!(r#"glacier_gateway_connections_refused_total{{reason="caller_over_share"}} {refused}"#))
+            .await;
+    }
+    let mut others = connect(&other).await.unwrap();
+    assert!(others.is_alive().await && held[0].is_alive().await && held[1].is_alive().await);
+    // Whoever closes one may have another.
+    held.pop();
+    edge.says("glacier_gateway_connections 2").await;
+    connect(&greedy).await.unwrap();
+    edge.says(r#"glacier_gateway_connections_refused_total{reason="full"} 0"#).await;
+    edge.has_failed(0).await;
+}
+
 fn text(path: impl Into<PathBuf>) -> String {
     path.into().to_str().unwrap().to_owned()
+}
+
+/// P3. The drain and the handshake may take an hour: it is not they that end this.
+#[tokio::test]
+async fn half_a_hello_does_not_hold_up_the_end_of_the_process() {
+    let servers = Authority::new("servers");
+    let pair = servers.pair("localhost", |_| {});
+    let [certificate, key] = [&pair.certificate, &pair.key].map(|content| TemporaryFile::new(content));
+    let [certificate, key] = [&certificate, &key].map(|file| text(file.path()));
+    let tls = ["--tls-certificate", &certificate, "--tls-key", &key, "--tls-handshake-timeout", "1h"];
+    let limits = ["--region", "us-east-1", "--lame-duck", "0s", "--drain", "1h"];
+    let mut served = Served::start(&[&limits[..], &tls].concat()).await;
+    let address: SocketAddr = served.address.parse().unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&hello([3, 3])[..40]).await.unwrap();
+    // One more is served after it, so it has been accepted.
+    let connection = TlsCaller::new(&servers).connect(address).await.unwrap();
+    served.signal("TERM").await;
+    assert_eq!(served.wait_for("draining").await["connections"], 2);
+    drop(connection);
+    assert_eq!(served.exit_code().await, Some(0));
+    assert!(until_closed(&mut stream).await.is_empty());
 }
 
 /// P1: its first calls may come with the last of the handshake, and only a GOAWAY tells it to send them elsewhere.
@@ -349,6 +406,26 @@ async fn a_whole_gateway_with_mutual_tls_knows_its_callers_by_name() {
     served.wait_for("told to stop; not ready any more, still accepting").await;
     assert_eq!(status("readiness").await, ServingStatus::NotServing);
     assert_eq!(status("liveness").await, ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn a_watch_on_the_health_port_hears_of_the_end_at_once() {
+    let mut gateway = Gateway::start_with(|settings| {
+        settings.health_listen = Some("127.0.0.1:0".parse().unwrap());
+        settings.server.lame_duck = Duration::from_hours(1);
+    })
+    .await;
+    let mut health = HealthClient::new(channel(gateway.health_address.unwrap()).await);
+    for service in ["", "readiness", "glacier.jobs.v1.JobService"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let mut watch = health.watch(request).await.unwrap().into_inner();
+        let mut next = async || tokio::time::timeout(PATIENCE, watch.message()).await.expect("news in time");
+        if service.is_empty() {
+            while next().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+            gateway.order_stop();
+        }
+        assert_eq!(next().await.unwrap().unwrap().status(), ServingStatus::NotServing, "{service:?}");
+    }
 }
 
 #[tokio::test]
