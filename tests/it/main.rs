@@ -27,4 +27,6 @@ mod serving;
 mod stale;
 mod support;
 mod tls;
+#[cfg(feature = "traces")]
+mod traces;
 mod upstream;
