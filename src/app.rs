@@ -20,6 +20,7 @@ use crate::{
         self, Drained, ServerSettings, Tls,
         tls::{TlsError, TlsSettings},
     },
+    traces::{TraceSettings, Tracer, TracesError},
 };
 
 /// The settings of every layer.
@@ -45,6 +46,8 @@ pub struct AppSettings {
     pub grpc: GrpcSettings,
     /// The file that says who may ask about what; everybody about everything without one.
     pub policy: Option<PolicySettings>,
+    /// Where spans go; none are recorded without it.
+    pub traces: Option<TraceSettings>,
     /// The accept loop.
     pub server: ServerSettings,
 }
@@ -87,6 +90,9 @@ pub enum StartError {
     /// There is no policy.
     #[error("--policy: {0}")]
     Policy(#[from] PolicyLoadError),
+    /// Spans cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The gRPC face cannot be built.
     #[error(transparent)]
     Descriptors(#[from] DescriptorError),
@@ -105,6 +111,7 @@ pub struct App {
     lifecycle: Lifecycle,
     server: ServerSettings,
     metrics: Metrics,
+    tracer: Tracer,
 }
 
 #[derive(Debug)]
@@ -202,9 +209,11 @@ impl App {
             Some(policy) => Some(PolicySource::follow(policy, metrics.policy_reloads().clone()).await?),
             None => None,
         };
-        let face = Face::new(describer, policy, &lifecycle.watch(), &settings.grpc, metrics.calls())?;
+        let tracer = Tracer::start(settings.traces, metrics.traces())?;
+        let (phase, calls) = (lifecycle.watch(), metrics.calls());
+        let face = Face::new(describer, policy, &phase, &settings.grpc, calls, tracer.clone())?;
         let server = settings.server;
-        Ok(Self { listener, address, tls, admin, health, face, credentials, lifecycle, server, metrics })
+        Ok(Self { listener, address, tls, admin, health, face, credentials, lifecycle, server, metrics, tracer })
     }
 
     /// The address that is listened on, with the port that a `:0` became.
@@ -222,9 +231,10 @@ impl App {
         self.health.as_ref().map(|health| health.address)
     }
 
-    /// Serves until `shutdown` resolves, then drains.
+    /// Serves until `shutdown` resolves, then drains, and then delivers the last spans.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Self { listener, address: _, tls, admin, health, face, credentials, lifecycle, server, metrics } = self;
+        let Self { listener, address: _, tls, admin, health, face, credentials, lifecycle, server, metrics, tracer } =
+            self;
         // In tasks of their own, so that they cannot hold up calls; they answer to the end, and end here.
         let _admin = admin
             .map(|AdminPort { listener, address: _, pages }| tokio::spawn(admin::run(listener, pages)))
@@ -239,11 +249,12 @@ impl App {
         let serve_caller = move |caller| face.for_caller(&caller);
         let serve = server::run(listener, tls, serve_caller, &lifecycle, &server, metrics.connections(), shutdown);
         tokio::pin!(serve);
-        tokio::select! {
-            drained = &mut serve => return drained,
-            () = become_ready(&credentials, &lifecycle) => {}
-        }
-        serve.await
+        let drained = tokio::select! {
+            drained = &mut serve => drained,
+            () = become_ready(&credentials, &lifecycle) => serve.await,
+        };
+        tracer.finish().await;
+        drained
     }
 }
 

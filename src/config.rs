@@ -22,6 +22,7 @@ use crate::{
 
 mod arguments;
 mod tls;
+mod traces;
 mod values;
 
 use arguments::ConnectionArguments;
@@ -68,7 +69,7 @@ pub struct ServeSettings {
 }
 
 impl ServeArguments {
-    /// The settings, or all that is wrong. `environment` gives AWS's own variables.
+    /// The settings, or all that is wrong. `environment` gives AWS's own variables and OpenTelemetry's.
     pub fn validate(&self, environment: impl Fn(&str) -> Option<String>) -> Result<ServeSettings, Problems> {
         let mut problems = Problems::default();
         let log = self.log.read(&mut problems);
@@ -104,6 +105,7 @@ impl ServeArguments {
             max_request_bytes: problems.size_within("--max-request-size", &self.server.max_request_size, REQUESTS),
             log_hits: problems.count_or_none("--log-hits", &self.log.hits),
         };
+        let traces = traces::read(&environment, &mut problems);
         let server = self.server(&mut problems);
         match (glacier, listen) {
             (Some(glacier), Some(listen)) if problems.is_empty() => Ok(ServeSettings {
@@ -118,6 +120,7 @@ impl ServeArguments {
                     cache,
                     grpc,
                     policy,
+                    traces,
                     server,
                 },
                 log,

@@ -56,6 +56,7 @@ use crate::{
     clock::{Clock, Moment},
     job::{Identity, JobKey, OWN_ACCOUNT},
     metrics::{Attempt, UpstreamCode, UpstreamMetrics},
+    traces,
     upstream::{Described, Fetch, JobSource, UpstreamError, UpstreamErrorKind as Kind},
 };
 
@@ -173,9 +174,8 @@ impl GlacierClient {
                 Ok(credentials) => credentials,
                 Err(error) => return Err(UpstreamError { sent, ..error }),
             };
-            let which = if progress.requests == 0 { Attempt::First } else { Attempt::Retry };
             progress.requests += 1;
-            let failure = match self.attempt(which, key, &credentials, offset, until).await {
+            let failure = match self.attempt(progress.requests, key, &credentials, offset, until).await {
                 Ok(described) => {
                     self.bucket.reward(&progress);
                     return Ok(described);
@@ -240,10 +240,10 @@ impl GlacierClient {
         }
     }
 
-    /// One request, freshly signed, and its answer. Ends at `until`, or after the attempt's own time if that is sooner.
+    /// One request, the `number`th of its fetch, freshly signed, and its answer. Ends at `until`, or after the attempt's own time if that is sooner.
     async fn attempt(
         &self,
-        which: Attempt,
+        number: u32,
         key: &JobKey,
         credentials: &Credentials,
         offset: Offset,
@@ -256,12 +256,15 @@ impl GlacierClient {
         }
         let allowed = left.min(self.settings.attempt_timeout);
         let request = self.signed_request(key, credentials, offset.apply(asked_at.wall))?;
+        let span = traces::current().request(request.url().as_str(), number);
         let exchange = self.exchange(request, key, asked_at);
         let outcome = timeout_at(asked_at.instant + allowed, exchange).await.unwrap_or_else(|_| {
             Err(UpstreamError::new(Kind::Unavailable, true, format!("no answer within {allowed:?}")).into())
         });
         let code = outcome.as_ref().map_or_else(|failure| failure.error.kind.into(), |_| UpstreamCode::Ok);
+        let which = if number == 1 { Attempt::First } else { Attempt::Retry };
         self.metrics.requested(code, which, asked_at.instant.elapsed());
+        span.end(code, outcome.as_ref().map_err(|failure| &failure.error));
         outcome
     }
 

@@ -13,6 +13,7 @@ use tower::{Service, service_fn};
 
 use crate::{
     caller::Caller, describe::Describer, lifecycle::PhaseWatch, metrics::CallMetrics, policy::PolicySource, proto,
+    traces::Tracer,
 };
 
 mod cache_status;
@@ -84,6 +85,7 @@ impl Face {
         phase: &PhaseWatch,
         settings: &GrpcSettings,
         metrics: &CallMetrics,
+        tracer: Tracer,
     ) -> Result<Self, DescriptorError> {
         let jobs = JobService::new(describer, policy, phase.clone(), settings);
         let mut routes = Routes::new(health::service(phase.clone()).max_decoding_message_size(SMALL_REQUEST));
@@ -93,7 +95,7 @@ impl Face {
                 .add_service(reflected().build_v1alpha()?.max_decoding_message_size(SMALL_REQUEST));
         }
         // Without `prepare` axum builds the router anew for every connection.
-        let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits));
+        let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits, tracer));
         let max_call_duration = settings.max_call_duration;
         Ok(Self { jobs: Some(jobs), routes: routes.prepare(), reporter, max_call_duration })
     }
@@ -101,7 +103,7 @@ impl Face {
     /// Nothing but the health service, for a port where probes that know no TLS ask.
     pub fn health_only(phase: &PhaseWatch, settings: &GrpcSettings, metrics: &CallMetrics) -> Self {
         let health = health::service(phase.clone()).max_decoding_message_size(SMALL_REQUEST);
-        let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits));
+        let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits, Tracer::default()));
         let max_call_duration = settings.max_call_duration;
         Self { jobs: None, routes: Routes::new(health).prepare(), reporter, max_call_duration }
     }

@@ -37,6 +37,7 @@
 //! | [`lifecycle`] | the phases of the process, which `grpc`, `server` and `admin` act on |
 //! | [`clock`] | the one door to the wall clock |
 //! | [`telemetry`] | logs, and the thread that writes them |
+//! | [`traces`] | spans of calls and of requests to Glacier, sent to a collector (cargo feature `traces`) |
 //! | [`metrics`] | what is counted; other rooms report through its handles |
 //! | [`proto`] | generated messages; they are the data types and go anywhere |
 //! | `fuzzing` | the door for the fuzz targets; called by no other code |
@@ -48,9 +49,10 @@
 //!
 //! - tonic only in `grpc`, `server` and generated code; reqwest and `aws_*` only in `glacier`; moka only in `cache.rs`;
 //!   hyper only in `server`, `admin` and `emulator`; rustls and rustix only in `server`; the Prometheus crate only in
-//!   `metrics`, which knows no other room; TOML only in `policy`.
+//!   `metrics`, which knows no other room; TOML only in `policy`; OpenTelemetry only in `traces`.
 //! - `glacier` and `grpc` know nothing of each other. Only `main` imports `config`: each layer owns its settings.
-//! - The environment is read in `config` (and by the AWS credential chain), the wall clock in `clock`.
+//! - The environment is read in `config` (and by the AWS credential chain, and what `config` has checked by OpenTelemetry's
+//!   SDK), the wall clock in `clock` (and, for spans, by that SDK).
 //! - No `unsafe`, no file above 400 lines of code.
 //!
 //! # Absent on purpose
@@ -85,4 +87,5 @@ pub mod proto;
 pub mod reload;
 pub mod server;
 pub mod telemetry;
+pub mod traces;
 pub mod upstream;

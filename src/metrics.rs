@@ -24,6 +24,7 @@ mod process;
 mod reading;
 mod series;
 mod tls;
+mod traces;
 mod upstream;
 
 use cache::CacheReadings;
@@ -37,6 +38,7 @@ pub use {
     logs::LogMetrics,
     series::Present,
     tls::{ReloadMetrics, TlsMetrics},
+    traces::{SpanFate, TraceMetrics},
     upstream::{Attempt, UpstreamCode, UpstreamMetrics},
 };
 
@@ -57,6 +59,7 @@ pub struct Metrics {
     logs: LogMetrics,
     tls: TlsMetrics,
     reloads: tls::Reloads,
+    traces: TraceMetrics,
 }
 
 impl Metrics {
@@ -74,6 +77,7 @@ impl Metrics {
         let connections = ConnectionMetrics::in_registry(ours);
         let logs = LogMetrics::in_registry(ours);
         let (tls, reloads) = (TlsMetrics::in_registry(ours), tls::Reloads::in_registry(ours));
+        let traces = TraceMetrics::in_registry(ours);
         Self {
             registry: Arc::new(registry),
             calls,
@@ -86,6 +90,7 @@ impl Metrics {
             logs,
             tls,
             reloads,
+            traces,
         }
     }
 
@@ -144,6 +149,11 @@ impl Metrics {
     /// Where reloads of the policy are reported.
     pub fn policy_reloads(&self) -> &ReloadMetrics {
         &self.reloads.policy
+    }
+
+    /// Where the export of spans is reported.
+    pub fn traces(&self) -> &TraceMetrics {
+        &self.traces
     }
 
     /// Where the log reports what it could not write, and panics.

@@ -94,7 +94,7 @@ pub fn init(settings: &LogSettings, metrics: &LogMetrics) -> Result<Log, Telemet
 }
 
 /// Below "info", these write whole requests, canonical requests and credentials: no filter may switch that on.
-const TALKATIVE: [&str; 7] = ["aws_", "h2", "hyper", "reqwest", "rustls", "tonic", "tower"];
+const TALKATIVE: [&str; 8] = ["aws_", "h2", "hyper", "opentelemetry", "reqwest", "rustls", "tonic", "tower"];
 
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= LevelFilter::INFO || !TALKATIVE.iter().any(|prefix| metadata.target().starts_with(prefix))

@@ -117,6 +117,7 @@ fn settings_for(listen: SocketAddr, endpoint: Endpoint) -> AppSettings {
         cache: CacheSettings::default(),
         grpc: GrpcSettings::default(),
         policy: None,
+        traces: None,
         // Nobody balances the demo, and whoever presses Ctrl-C wants it gone.
         server: ServerSettings { lame_duck: Duration::ZERO, ..ServerSettings::default() },
     }

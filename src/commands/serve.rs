@@ -29,6 +29,7 @@ pub async fn run(settings: AppSettings, metrics: Metrics) -> ExitCode {
         Some(TlsSettings { client_ca: Some(_), .. }) => "mutual",
     };
     let policy = if settings.policy.is_some() { "on" } else { "off" };
+    let traces = settings.traces.as_ref().map_or_else(|| "off".to_owned(), |traces| traces.endpoint.clone());
     let credentials = CredentialsHolder::default_chain(endpoint.region()).await;
     let app = match App::bind_reporting_to(metrics, settings, credentials, Clock::system()).await {
         Ok(app) => app,
@@ -38,7 +39,9 @@ pub async fn run(settings: AppSettings, metrics: Metrics) -> ExitCode {
     let (address, admin_address) = (app.address(), app.admin_address().map(tracing::field::display));
     let health_address = app.health_address().map(tracing::field::display);
     let region = endpoint.region();
-    tracing::info!(%address, tls, policy, admin_address, health_address, %endpoint, region, version, "listening");
+    tracing::info!(
+        %address, tls, policy, traces, admin_address, health_address, %endpoint, region, version, "listening"
+    );
     let (first, second) = signals.in_turn();
     tokio::select! {
         drained = app.run(first) => {

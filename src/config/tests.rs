@@ -33,6 +33,7 @@ fn the_defaults_of_the_flags_are_the_layers_own() {
         cache: CacheSettings::default(),
         grpc: GrpcSettings::default(),
         policy: None,
+        traces: None,
         server: ServerSettings::default(),
     };
     assert_eq!(format!("{:#?}", settings.app), format!("{defaults:#?}"));

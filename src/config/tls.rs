@@ -70,7 +70,7 @@ impl Problems {
         parse(&content).map_err(|error| self.add(format!("{flag}: {shown}: {error}"))).ok()
     }
 
-    fn content(&mut self, flag: &str, path: &Path) -> Option<Vec<u8>> {
+    pub(super) fn content(&mut self, flag: &str, path: &Path) -> Option<Vec<u8>> {
         let shown = path.display();
         reload::read(path).map_err(|error| self.add(format!("{flag}: cannot read {shown}: {error}"))).ok()
     }

@@ -27,6 +27,7 @@ use crate::{
     clock::Clock,
     job::{Identity, JobKey},
     metrics::DescribeMetrics,
+    traces,
     upstream::{Described, JobSource, UpstreamError, UpstreamErrorKind},
 };
 
@@ -127,7 +128,8 @@ impl Flights {
         let (tell, told) = watch::channel(None);
         vacant.insert(told.clone());
         let landing = Landing { flights: Arc::clone(self), key: key.clone(), share };
-        tokio::spawn(async move {
+        // The span of the call that this is done for goes along.
+        tokio::spawn(traces::current().carry(async move {
             let landed = landing.flights.fetch(&landing.key, landing.share.as_ref()).await;
             match purpose {
                 Purpose::Answer => {}
@@ -137,7 +139,7 @@ impl Flights {
             // fetch. What was learnt is in the cache already.
             drop(landing);
             tell.send_replace(Some(landed));
-        });
+        }));
         Joined::Started(Flight(told))
     }
 

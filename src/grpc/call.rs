@@ -3,7 +3,7 @@
 //! It sees the HTTP side of a call, so it covers what never reaches a handler (unknown methods, wrong content types) and
 //! what never gets an answer (a caller who goes away).
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -24,6 +24,7 @@ use crate::{
     describe::Asker,
     job::InvalidField,
     metrics::{CacheOutcome, Method},
+    traces::CallSpan,
 };
 
 mod event;
@@ -45,6 +46,7 @@ pub(super) struct CallContext<'c> {
     pub(super) timeout: Option<Duration>,
     /// The caller's verified name.
     pub(super) asker: Asker<'c>,
+    pub(super) span: &'c CallSpan,
 }
 
 /// An answer, and how the cache came by it if it was asked.
@@ -67,6 +69,7 @@ pub(super) struct Envelope {
     /// All other services.
     routes: Routes,
     caller: Arc<str>,
+    peer: SocketAddr,
     identity: Option<Arc<CallerIdentity>>,
     reporter: Arc<Reporter>,
     max_call_duration: Duration,
@@ -85,7 +88,8 @@ impl Envelope {
             Some(identity) => format!("{identity} {}", caller.address),
             None => caller.address.to_string(),
         };
-        Self { jobs, routes, caller: name.into(), identity: caller.identity.clone(), reporter, max_call_duration }
+        let (peer, identity) = (caller.address, caller.identity.clone());
+        Self { jobs, routes, caller: name.into(), peer, identity, reporter, max_call_duration }
     }
 
     /// Answers a call. What can be done at once is done here, so that the future holds no more than what it waits for.
@@ -99,10 +103,19 @@ impl Envelope {
     {
         let received = Instant::now();
         let is_ours = is_method_of_ours(request.uri().path());
-        let event = self.reporter.started(&request, received, is_ours, &self.caller);
+        let event = self.reporter.started(&request, received, is_ours, &self.caller, self.peer);
         let work = self.work(request, received, is_ours);
         async move {
-            let handling = AssertUnwindSafe(self.handle(work)).catch_unwind();
+            let handling = async {
+                let span = event.span();
+                if span.is_recorded() {
+                    // Boxed, so that all others do not carry it about.
+                    span.clone().carry(Box::pin(self.handle(work, span))).await
+                } else {
+                    self.handle(work, span).await
+                }
+            };
+            let handling = AssertUnwindSafe(handling).catch_unwind();
             let Handled { response, outcome } = handling.await.unwrap_or_else(|_| panicked());
             event.finish(response, outcome)
         }
@@ -126,14 +139,14 @@ impl Envelope {
         }
     }
 
-    async fn handle<B>(&self, work: Work<B>) -> Handled
+    async fn handle<B>(&self, work: Work<B>, span: &CallSpan) -> Handled
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
         match (work, &self.jobs) {
             (Work::DescribeJob { body, received, timeout }, Some(jobs)) => {
-                let context = CallContext { received, timeout, asker: self.identity.as_ref() };
+                let context = CallContext { received, timeout, asker: self.identity.as_ref(), span };
                 jobs.describe_job(body, &context).await
             }
             (Work::DescribeJob { .. }, None) => {
@@ -245,12 +258,12 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
-    use crate::metrics::CallMetrics;
+    use crate::{metrics::CallMetrics, traces::Tracer};
 
     /// It is moved several times before it is first polled, and a hit needs little of it.
     #[test]
     fn the_future_of_a_call_is_small() {
-        let reporter = Arc::new(Reporter::new(CallMetrics::default(), 0));
+        let reporter = Arc::new(Reporter::new(CallMetrics::default(), 0, Tracer::default()));
         let caller = Caller::anonymous(([127, 0, 0, 1], 1).into());
         let envelope = Arc::new(Envelope::new(None, Routes::default(), &caller, reporter, Duration::from_secs(1)));
         let answering = envelope.answer(Request::new(Full::<Bytes>::default()));

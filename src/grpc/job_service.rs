@@ -73,19 +73,21 @@ impl JobService {
         B: HttpBody<Data = Bytes>,
     {
         match self.deadline(call) {
-            Some(deadline) => self.answer(body, call.asker, deadline).await.unwrap_or_else(Handled::from),
+            Some(deadline) => self.answer(body, call, deadline).await.unwrap_or_else(Handled::from),
             None => status::of(CallError::NoTime).into(),
         }
     }
 
     /// The steps of a call: receive, validate, ask the policy, describe. The cache is asked last, so nobody whom the policy
     /// denies can learn from anything here what is in it.
-    async fn answer<B>(&self, body: B, asker: Asker<'_>, deadline: Instant) -> Result<Handled, Status>
+    async fn answer<B>(&self, body: B, call: &CallContext<'_>, deadline: Instant) -> Result<Handled, Status>
     where
         B: HttpBody<Data = Bytes>,
     {
         let message = self.receive(body, deadline).await.map_err(status::of)?;
         let Question { key, max_age } = Question::read(&message).map_err(status::of)?;
+        call.span.about(&key);
+        let asker = call.asker;
         if !self.allows(asker, &key) {
             return Err(status::of(CallError::NotAllowed { key: &key, caller: asker.map(AsRef::as_ref) }));
         }

@@ -65,9 +65,26 @@ fn every_flag_that_the_readme_names_exists() {
     let ours = readme
         .split(|c: char| c.is_whitespace() || matches!(c, '`' | ',' | ';' | ')'))
         .filter(|word| word.starts_with("--") && word.len() > 3);
-    for flag in ours.filter(|flag| !["--release", "--no-default-features"].contains(flag)) {
+    for flag in ours.filter(|flag| !["--release", "--no-default-features", "--features"].contains(flag)) {
         assert!(known.contains(flag), "the README names {flag}");
     }
+}
+
+/// OpenTelemetry's variables, in the code by their last words where there is one for spans alone, too.
+#[test]
+fn the_operators_page_names_exactly_the_otel_variables_that_are_read() {
+    let code = read("src/config/traces.rs");
+    let (code, _tests) = code.split_once("#[cfg(test)]").unwrap();
+    let is_variable = |word: &&str| word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let read_ones: BTreeSet<_> = code
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(is_variable)
+        .map(|word| if word.starts_with("OTEL_") { word.to_owned() } else { format!("OTEL_EXPORTER_OTLP_{word}") })
+        .collect();
+    let is_whole = |word: &str| word.starts_with("OTEL_") && !word.ends_with('_');
+    assert_eq!(words(&read("deploy/README.md"), is_whole), read_ones);
 }
 
 #[test]

@@ -27,6 +27,8 @@ mod serving;
 mod stale;
 mod support;
 mod tls;
+#[cfg(feature = "traces")]
+mod traces;
 mod training;
 mod upstream;
 mod windows;

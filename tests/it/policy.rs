@@ -15,6 +15,7 @@ use glacier_gateway::{
     policy::{Policy, PolicySettings, PolicySource},
     proto::v1::{DescribeJobRequest, DescribeJobResponse, Tier, job_service_client::JobServiceClient},
     server::tls::TlsSettings,
+    traces::Tracer,
 };
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -52,9 +53,15 @@ impl Guarded {
         let policy = PolicySource::fixed(Policy::parse(POLICY).unwrap());
         let lifecycle = Lifecycle::new();
         let settings = GrpcSettings::default();
-        let face =
-            Face::new(bench.describer.clone(), Some(policy), &lifecycle.watch(), &settings, &CallMetrics::default())
-                .unwrap();
+        let face = Face::new(
+            bench.describer.clone(),
+            Some(policy),
+            &lifecycle.watch(),
+            &settings,
+            &CallMetrics::default(),
+            Tracer::default(),
+        )
+        .unwrap();
         Self { face, bench, _lifecycle: lifecycle }
     }
 

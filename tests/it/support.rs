@@ -1,5 +1,7 @@
 //! What the tests share.
 
+#[cfg(feature = "traces")]
+pub(crate) mod collector;
 pub(crate) mod endpoint;
 pub(crate) mod fake;
 pub(crate) mod file;

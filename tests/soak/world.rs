@@ -127,6 +127,7 @@ fn settings(endpoint: &str) -> AppSettings {
         cache: CacheSettings::default(),
         grpc: GrpcSettings::default(),
         policy: None,
+        traces: None,
         server: ServerSettings { lame_duck: Duration::ZERO, ..ServerSettings::default() },
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -23,7 +24,10 @@ use super::{
     super::message::AnswerBody,
     request_id::{REQUEST_ID, RequestId},
 };
-use crate::metrics::{CacheOutcome, CallCode, CallMetrics, Method};
+use crate::{
+    metrics::{CacheOutcome, CallCode, CallMetrics, Method},
+    traces::{CallSpan, Tracer},
+};
 
 const GRPC_STATUS: &str = "grpc-status";
 /// Longest path that is logged; those of real methods have some forty characters.
@@ -36,11 +40,12 @@ pub(crate) struct Reporter {
     /// Of this many successful hits one is logged; 0 means none.
     log_hits: u32,
     hits: AtomicU64,
+    tracer: Tracer,
 }
 
 impl Reporter {
-    pub(crate) fn new(metrics: CallMetrics, log_hits: u32) -> Self {
-        Self { metrics, log_hits, hits: AtomicU64::new(0) }
+    pub(crate) fn new(metrics: CallMetrics, log_hits: u32, tracer: Tracer) -> Self {
+        Self { metrics, log_hits, hits: AtomicU64::new(0), tracer }
     }
 
     /// A call has come.
@@ -50,6 +55,7 @@ impl Reporter {
         received: Instant,
         is_ours: bool,
         caller: &Arc<str>,
+        peer: SocketAddr,
     ) -> CallEvent {
         let method = Method::of_path(request.uri().path());
         self.metrics.started(method);
@@ -61,6 +67,15 @@ impl Reporter {
             | Method::Reflection
             | Method::ReflectionAlpha => None,
         };
+        let span = match method {
+            Method::DescribeJob => self.tracer.call(request, peer),
+            // Probes and tools: nobody looks for them in a trace.
+            Method::HealthCheck
+            | Method::HealthWatch
+            | Method::Reflection
+            | Method::ReflectionAlpha
+            | Method::Unknown => CallSpan::default(),
+        };
         CallEvent {
             reporter: Arc::clone(self),
             received,
@@ -71,6 +86,7 @@ impl Reporter {
             caller: Arc::clone(caller),
             outcome: None,
             code: None,
+            span,
         }
     }
 
@@ -103,9 +119,15 @@ pub(super) struct CallEvent {
     outcome: Option<CacheOutcome>,
     /// None, as long as its caller may go away without an answer.
     code: Option<CallCode>,
+    span: CallSpan,
 }
 
 impl CallEvent {
+    /// The call's span, for what is done for it.
+    pub(super) fn span(&self) -> &CallSpan {
+        &self.span
+    }
+
     /// Gives the answer the call's id, and reports the call as answered with this; a stream not before it ends.
     pub(super) fn finish(
         mut self,
@@ -134,8 +156,9 @@ impl CallEvent {
         // Read by the macros only if somebody listens.
         let (method, request_id) = (tracing::field::display(Path(self)), tracing::field::display(&self.request_id));
         let caller = &*self.caller;
+        let trace_id = self.span.trace_id().map(tracing::field::display);
         if self.is_ours {
-            tracing::info!(method, code, cache, duration_ms, request_id, caller, one_in, "call");
+            tracing::info!(method, code, cache, duration_ms, request_id, trace_id, caller, one_in, "call");
         } else {
             tracing::debug!(method, code, cache, duration_ms, request_id, caller, "call");
         }
@@ -146,6 +169,7 @@ impl Drop for CallEvent {
     fn drop(&mut self) {
         let code = self.code.unwrap_or(CallCode::Canceled);
         self.reporter.metrics.handled(self.method, code, self.received.elapsed());
+        self.span.end(code, self.outcome);
         if let Some(one_in) = self.reporter.logged_one_in(code, self.outcome) {
             self.log(code, self.outcome, one_in);
         }
@@ -240,15 +264,15 @@ mod tests {
     #[test]
     fn a_path_in_the_log_moves_no_terminal() {
         let request = Request::post("/glacier.jobs.v1.JobService/\u{9b}2J\u{202e}").body(()).unwrap();
-        let reporter = Arc::new(Reporter::new(CallMetrics::default(), 1));
-        let event = reporter.started(&request, Instant::now(), true, &Arc::from("caller"));
+        let reporter = Arc::new(Reporter::new(CallMetrics::default(), 1, Tracer::default()));
+        let event = reporter.started(&request, Instant::now(), true, &Arc::from("caller"), ([127, 0, 0, 1], 1).into());
         assert_eq!(Path(&event).to_string(), "/glacier.jobs.v1.JobService/\\u{9b}2J\\u{202e}");
     }
 
     #[test]
     fn of_successful_hits_one_in_so_many_is_logged_and_of_all_else_every_one() {
         let logged = |log_hits, code, outcome| {
-            let reporter = Reporter::new(CallMetrics::default(), log_hits);
+            let reporter = Reporter::new(CallMetrics::default(), log_hits, Tracer::default());
             (0..10).map(|_| reporter.logged_one_in(code, outcome)).collect::<Vec<_>>()
         };
         let hit = Some(CacheOutcome::Hit);

@@ -215,6 +215,7 @@ fn settings_for(endpoint: &str) -> AppSettings {
         cache: CacheSettings::default(),
         grpc: GrpcSettings::default(),
         policy: None,
+        traces: None,
         server: ServerSettings { lame_duck: Duration::ZERO, ..ServerSettings::default() },
     }
 }
