@@ -26,12 +26,17 @@ const CALLERS: [usize; 2] = [32, 1];
 /// Of each caller.
 const HITS: [usize; 2] = [150, 600];
 const MISSES: usize = 20;
+/// A server with counters in it, on a busy machine, is slow, and over TLS all come from one caller.
+const UNLIMITED: [&str; 6] =
+    ["--max-fetch-wait", "7s", "--max-fetches-per-caller", "100000", "--max-fetch-rate-per-caller", "100000"];
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a load of some seconds, for deploy/pgo"]
 async fn in_plaintext() {
     let upstream = Gateway::start().await;
-    let served = Served::start(&["--region", "us-east-1", "--endpoint-url", &upstream.emulator.endpoint()]).await;
+    let endpoint = upstream.emulator.endpoint();
+    let served =
+        Served::start(&[&["--region", "us-east-1", "--endpoint-url", &endpoint], &UNLIMITED[..]].concat()).await;
     let target = Channel::from_shared(format!("http://{}", served.address)).unwrap();
     work(&upstream, || target.clone().connect_lazy()).await;
     end(served).await;
@@ -48,7 +53,7 @@ async fn over_tls_on_both_sides() {
     let endpoint = format!("https://localhost:{}", front.port);
     let [certificate, key, client_ca] = [files[0].path(), files[1].path(), callers.file()].map(|p| p.to_str().unwrap());
     let tls = ["--tls-certificate", certificate, "--tls-key", key, "--tls-client-ca", client_ca];
-    let arguments = [&["--region", "us-east-1", "--endpoint-url", &endpoint], &tls[..]].concat();
+    let arguments = [&["--region", "us-east-1", "--endpoint-url", &endpoint], &tls[..], &UNLIMITED].concat();
     let served = Served::start_in(&arguments, |command| {
         command.env("SSL_CERT_FILE", servers.file());
     })
