@@ -206,7 +206,10 @@ impl App {
         metrics.read_cache(move || entries.entry_count(), move || weight.settle(), settings.cache.capacity_bytes);
         let describer = Describer::new(Arc::new(glacier), cache, clock, &settings.describe, metrics.describe());
         let policy = match settings.policy {
-            Some(policy) => Some(PolicySource::follow(policy, metrics.policy_reloads().clone()).await?),
+            Some(policy) => {
+                let (reloads, metrics) = (metrics.policy_reloads().clone(), metrics.policy().clone());
+                Some(PolicySource::follow(policy, reloads, metrics).await?)
+            }
             None => None,
         };
         let tracer = Tracer::start(settings.traces, metrics.traces())?;

@@ -20,6 +20,7 @@ mod credentials;
 mod exposition;
 mod histogram;
 mod logs;
+mod policy;
 mod process;
 mod reading;
 mod series;
@@ -36,6 +37,7 @@ pub use {
     credentials::CredentialMetrics,
     exposition::Exposition,
     logs::LogMetrics,
+    policy::PolicyMetrics,
     series::Present,
     tls::{ReloadMetrics, TlsMetrics},
     traces::{SpanFate, TraceMetrics},
@@ -57,6 +59,7 @@ pub struct Metrics {
     credentials: CredentialMetrics,
     connections: ConnectionMetrics,
     logs: LogMetrics,
+    policy: PolicyMetrics,
     tls: TlsMetrics,
     reloads: tls::Reloads,
     traces: TraceMetrics,
@@ -75,7 +78,7 @@ impl Metrics {
         let upstream = UpstreamMetrics::in_registry(ours);
         let credentials = CredentialMetrics::in_registry(ours);
         let connections = ConnectionMetrics::in_registry(ours);
-        let logs = LogMetrics::in_registry(ours);
+        let (logs, policy) = (LogMetrics::in_registry(ours), PolicyMetrics::in_registry(ours));
         let (tls, reloads) = (TlsMetrics::in_registry(ours), tls::Reloads::in_registry(ours));
         let traces = TraceMetrics::in_registry(ours);
         Self {
@@ -88,6 +91,7 @@ impl Metrics {
             credentials,
             connections,
             logs,
+            policy,
             tls,
             reloads,
             traces,
@@ -144,6 +148,11 @@ impl Metrics {
     /// Where reloads of certificates are reported.
     pub fn tls_reloads(&self) -> &ReloadMetrics {
         &self.reloads.tls
+    }
+
+    /// Where denials of the policy are reported.
+    pub fn policy(&self) -> &PolicyMetrics {
+        &self.policy
     }
 
     /// Where reloads of the policy are reported.

@@ -123,11 +123,13 @@ where
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The last of what could not be used, so that each is told and counted once.
     let mut refused: Option<Result<Contents, Unreadable>> = None;
+    let mut restlessness = Restlessness::default();
     loop {
         ticks.tick().await;
         let read = read_all(&paths).await;
         if read.as_ref().is_ok_and(|contents| *contents == serving) {
             refused = None;
+            restlessness = Restlessness::default();
             metrics.pending(false);
             continue;
         }
@@ -136,8 +138,12 @@ where
         sleep(settle).await;
         let again = read_all(&paths).await;
         if again != read {
+            if restlessness.is_to_be_told() {
+                tracing::warn!(what, readings = UNSETTLED, "changed files do not settle; what they held before stays");
+            }
             continue;
         }
+        restlessness = Restlessness::default();
         let outcome = match again {
             Ok(contents) => match parse(&contents) {
                 Ok(value) => Ok((value, contents)),
@@ -160,6 +166,21 @@ where
                 refused = Some(attempt);
             }
         }
+    }
+}
+
+/// So many readings in a row during which the files changed are no accident of writing: a minute, by default.
+const UNSETTLED: u32 = 6;
+
+/// How many readings in a row have found files that were just changing.
+#[derive(Debug, Default)]
+struct Restlessness(u32);
+
+impl Restlessness {
+    /// Counts one more. True once, until it is over.
+    fn is_to_be_told(&mut self) -> bool {
+        self.0 = self.0.saturating_add(1);
+        self.0 == UNSETTLED
     }
 }
 
@@ -342,6 +363,13 @@ mod tests {
         fs::write(&b, "1").unwrap();
         let unusable = Reloaded::load(watched(&[&a, &b]), parse).await.unwrap_err();
         assert_eq!(unusable, LoadError::Unusable("no two numbers in order".to_owned()));
+    }
+
+    #[test]
+    fn files_that_never_settle_are_told_of_once() {
+        let mut restlessness = Restlessness::default();
+        let told: Vec<_> = (1..1000).filter(|_| restlessness.is_to_be_told()).collect();
+        assert_eq!(told, [UNSETTLED]);
     }
 
     #[tokio::test]

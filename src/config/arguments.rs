@@ -87,7 +87,8 @@ pub struct TlsArguments {
     /// The certificate's private key, as PEM
     #[arg(long = "tls-key", env = "GLACIER_GATEWAY_TLS_KEY", value_name = "FILE")]
     pub key: Option<String>,
-    /// The authorities of callers' certificates, as PEM; with it, callers must have one
+    /// The authorities of callers' certificates, as PEM; with it, callers must have one. Each of them may vouch for any name:
+    /// name one, or only such as you trust with every caller's name
     #[arg(long = "tls-client-ca", env = "GLACIER_GATEWAY_TLS_CLIENT_CA", value_name = "FILE")]
     pub client_ca: Option<String>,
     /// Longest time for a handshake

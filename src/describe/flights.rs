@@ -123,7 +123,10 @@ impl Flights {
         }
         let share = match self.shares.take(asker, self.clock.now().instant) {
             Ok(share) => share,
-            Err(used_up @ (UsedUp::AtOnce | UsedUp::Starts)) => return Joined::OverShare(over_share(used_up)),
+            Err(used_up @ (UsedUp::AtOnce | UsedUp::Starts)) => {
+                self.metrics.over_share();
+                return Joined::OverShare(over_share(used_up));
+            }
         };
         let (tell, told) = watch::channel(None);
         vacant.insert(told.clone());

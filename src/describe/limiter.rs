@@ -105,7 +105,10 @@ impl Limiter {
     /// A place among the fetches in flight, for a fetch that counts against this share. Until it is its starter's own turn,
     /// it waits where it is in nobody's way.
     pub(super) async fn enter<'a>(&'a self, share: Option<&'a Share>) -> Result<Place<'a>, Full> {
-        let entered = self.permits(share).await.inspect_err(|_| self.metrics.shed());
+        let entered = self.permits(share).await.inspect_err(|full| match full {
+            Full::Queue | Full::Wait => self.metrics.shed(),
+            Full::OwnTurn => self.metrics.over_share(),
+        });
         entered.map(|permits| Place { _permits: permits, _counted: self.metrics.in_flight() })
     }
 

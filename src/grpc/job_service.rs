@@ -126,7 +126,7 @@ impl JobService {
     fn allows(&self, asker: Asker<'_>, key: &JobKey) -> bool {
         self.policy
             .as_ref()
-            .is_none_or(|policy| policy.current().allows(asker.map(AsRef::as_ref), key.account_id(), key.vault_name()))
+            .is_none_or(|policy| policy.allows(asker.map(AsRef::as_ref), key.account_id(), key.vault_name()))
     }
 
     /// The earlier of the caller's deadline and our own limit; `None` if the caller leaves no time at all.

@@ -60,6 +60,7 @@ pub struct DescribeMetrics {
     waiting: Gauge,
     throttled: Counter,
     shed: Counter,
+    over_share: Counter,
 }
 
 impl DescribeMetrics {
@@ -97,7 +98,14 @@ impl DescribeMetrics {
             shed: counter(
                 registry,
                 "upstream_shed",
-                "Fetches refused because as many as allowed were in flight and waiting, or no place came free in time",
+                "Fetches refused because as many as allowed were in flight and waiting, or no place came free in time; not those \
+                 that were refused for their caller's share",
+            ),
+            over_share: counter(
+                registry,
+                "caller_over_share",
+                "Fetches refused because their caller, known by its certificate, had as many under way, or had started as many \
+                 in the last seconds, as one caller may",
             ),
         }
     }
@@ -139,6 +147,11 @@ impl DescribeMetrics {
     pub fn shed(&self) {
         self.shed.inc();
     }
+
+    /// A fetch was more than its caller's share.
+    pub fn over_share(&self) {
+        self.over_share.inc();
+    }
 }
 
 fn new_age() -> Histogram {
@@ -156,6 +169,7 @@ impl Default for DescribeMetrics {
             waiting: Gauge::default(),
             throttled: Counter::default(),
             shed: Counter::default(),
+            over_share: Counter::default(),
         }
     }
 }

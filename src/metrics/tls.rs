@@ -18,10 +18,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Handshakes that fail, and until when the certificate serves.
+/// Handshakes that fail, and until when certificates serve.
 #[derive(Debug, Clone, Default)]
 pub struct TlsMetrics {
-    expiry: Expiry,
+    certificate: Expiry,
+    client_ca: Expiry,
     handshakes_failed: Counter,
 }
 
@@ -33,13 +34,24 @@ impl TlsMetrics {
             "Connections refused by TLS: no usable handshake in time, no HTTP/2, no acceptable client certificate",
             metrics.handshakes_failed.clone(),
         );
-        registry.register_collector(Box::new(metrics.expiry.clone()));
+        registry.register_collector(Box::new(Told {
+            name: "tls_certificate_expiry_timestamp",
+            help: "When the first of the certificates that are shown to callers ends, intermediate ones included; absent without \
+                   TLS.",
+            expiry: metrics.certificate.clone(),
+        }));
+        registry.register_collector(Box::new(Told {
+            name: "tls_client_ca_expiry_timestamp",
+            help: "When the first of the authorities of callers' certificates ends; absent without any.",
+            expiry: metrics.client_ca.clone(),
+        }));
         metrics
     }
 
-    /// The certificate that serves now ends then.
-    pub fn serving_until(&self, expiry: SystemTime) {
-        *self.expiry.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(expiry);
+    /// What serves now ends then: the first of our certificates, and the first of callers' authorities, if there are any.
+    pub fn serving_until(&self, certificate: SystemTime, client_ca: Option<SystemTime>) {
+        self.certificate.set(Some(certificate));
+        self.client_ca.set(client_ca);
     }
 
     /// A connection did not get through its handshake.
@@ -48,20 +60,30 @@ impl TlsMetrics {
     }
 }
 
-/// When the certificate ends: a value of its own, because without TLS there is none, and zero would be an alarm.
+/// When certificates end: a value of its own, because without TLS there is none, and zero would be an alarm.
 #[derive(Debug, Clone, Default)]
 struct Expiry(Arc<Mutex<Option<SystemTime>>>);
 
-impl Collector for Expiry {
+impl Expiry {
+    fn set(&self, at: Option<SystemTime>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+}
+
+/// A gauge that is there as long as it has a value.
+#[derive(Debug)]
+struct Told {
+    name: &'static str,
+    help: &'static str,
+    expiry: Expiry,
+}
+
+impl Collector for Told {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(expiry) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
-        let at = expiry.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        ConstGauge::new(at).encode(encoder.encode_descriptor(
-            "tls_certificate_expiry_timestamp",
-            "When the certificate that is shown to callers ends; absent without TLS.",
-            Some(&Unit::Seconds),
-            MetricType::Gauge,
-        )?)
+        let Self { name, help, expiry: Expiry(at) } = self;
+        let Some(at) = *at.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
+        let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        ConstGauge::new(at).encode(encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?)
     }
 }
 

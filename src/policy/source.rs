@@ -4,7 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{Policy, PolicyErrors};
 use crate::{
-    metrics::ReloadMetrics,
+    caller::CallerIdentity,
+    metrics::{PolicyMetrics, ReloadMetrics},
     reload::{self, LoadError, Reloaded, Watched},
 };
 
@@ -32,9 +33,12 @@ impl PolicySettings {
 /// Why there is no policy.
 pub type PolicyLoadError = LoadError<PolicyErrors>;
 
-/// Gives the policy in force. Cheap to clone, and to ask on every call.
+/// The policy in force. Cheap to clone, and to ask on every call.
 #[derive(Debug, Clone)]
-pub struct PolicySource(Source);
+pub struct PolicySource {
+    source: Source,
+    metrics: PolicyMetrics,
+}
 
 #[derive(Debug, Clone)]
 enum Source {
@@ -45,20 +49,33 @@ enum Source {
 impl PolicySource {
     /// Always this policy.
     pub fn fixed(policy: Policy) -> Self {
-        Self(Source::Fixed(Arc::new(policy)))
+        Self { source: Source::Fixed(Arc::new(policy)), metrics: PolicyMetrics::default() }
     }
 
     /// The policy in this file, and its newest usable one as it changes.
-    pub async fn follow(settings: PolicySettings, metrics: ReloadMetrics) -> Result<Self, PolicyLoadError> {
+    pub async fn follow(
+        settings: PolicySettings,
+        reloads: ReloadMetrics,
+        metrics: PolicyMetrics,
+    ) -> Result<Self, PolicyLoadError> {
         let PolicySettings { path, reload_interval: interval, settle } = settings;
-        let watched = Watched { what: "policy", paths: vec![path], interval, settle, metrics };
+        let watched = Watched { what: "policy", paths: vec![path], interval, settle, metrics: reloads };
         let parse = |contents: &[Vec<u8>]| Policy::read(&contents.concat());
-        Reloaded::load(watched, parse).await.map(Source::Followed).map(Self)
+        let source = Reloaded::load(watched, parse).await.map(Source::Followed)?;
+        Ok(Self { source, metrics })
     }
 
-    /// The policy now.
-    pub fn current(&self) -> Arc<Policy> {
-        match &self.0 {
+    /// Whether the policy allows this now; see [`Policy::allows`]. What it does not is counted.
+    pub fn allows(&self, caller: Option<&CallerIdentity>, account: &str, vault: &str) -> bool {
+        let is_allowed = self.current().allows(caller, account, vault);
+        if !is_allowed {
+            self.metrics.denied();
+        }
+        is_allowed
+    }
+
+    fn current(&self) -> Arc<Policy> {
+        match &self.source {
             Source::Fixed(policy) => Arc::clone(policy),
             Source::Followed(newest) => newest.current(),
         }

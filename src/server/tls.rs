@@ -121,7 +121,7 @@ impl Tls {
         let told = metrics.clone();
         let parse = move |contents: &[Vec<u8>]| {
             let terms = terms(&files, contents, &clock)?;
-            told.serving_until(terms.not_after());
+            told.serving_until(terms.not_after(), terms.authorities_not_after());
             Ok(terms)
         };
         let terms = Reloaded::load(watched, parse).await?;

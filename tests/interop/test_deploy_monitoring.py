@@ -19,7 +19,7 @@ OPERATORS_PAGE = DEPLOY / "README.md"
 # What Prometheus makes itself, and what kube-state-metrics tells.
 FOREIGN = {"up", "kube_deployment_status_replicas_available"}
 # Metrics that there are only with TLS, or only with credentials that expire.
-ONLY_SOMETIMES = {"glacier_gateway_tls_certificate_expiry_timestamp_seconds", "glacier_gateway_credentials_expiry_timestamp_seconds"}
+ONLY_SOMETIMES = {f"glacier_gateway_{what}_expiry_timestamp_seconds" for what in ("tls_certificate", "tls_client_ca", "credentials")}
 
 
 def rules():

@@ -481,7 +481,7 @@ async fn a_log_that_nobody_reads_holds_up_no_call_and_what_it_loses_is_counted()
 fn the_operators_page_explains_every_metric_and_no_other() {
     let metrics = Metrics::new();
     metrics.credentials().loaded("environment", Some(UNIX_EPOCH));
-    metrics.tls().serving_until(UNIX_EPOCH);
+    metrics.tls().serving_until(UNIX_EPOCH, Some(UNIX_EPOCH));
     let told = metrics.encode(Exposition::Classic).unwrap();
     let families = told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let exposed: BTreeSet<_> = families.collect();

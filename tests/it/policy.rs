@@ -262,6 +262,8 @@ async fn callers_over_mutual_tls_may_what_the_file_says_now() {
     policy.replace(&[("policy.toml", "allow = []")]);
     reloaded("loaded", 2).await;
     assert_eq!(client.describe_job(question(&job), PATIENCE).await.unwrap_err().code, "PERMISSION_DENIED");
+    let denied = "glacier_gateway_policy_denied_total 2";
+    Page::wait_for_line(gateway.admin_address.unwrap(), "/metrics", denied).await;
 }
 
 #[tokio::test]

@@ -66,9 +66,13 @@ impl Rotating {
     }
 
     async fn expiry(&self) -> f64 {
+        self.expiry_of("certificate").await
+    }
+
+    async fn expiry_of(&self, what: &str) -> f64 {
         let page = Page::get(self.admin(), "/metrics").await;
-        let start = "glacier_gateway_tls_certificate_expiry_timestamp_seconds ";
-        page.body.lines().find_map(|line| line.strip_prefix(start)).unwrap().parse().unwrap()
+        let start = format!("glacier_gateway_tls_{what}_expiry_timestamp_seconds ");
+        page.body.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
     }
 }
 
@@ -152,6 +156,7 @@ async fn a_pair_that_is_written_in_two_steps_is_taken_when_it_is_whole() {
 async fn another_client_ca_holds_for_new_handshakes() {
     let (mut rotating, pair) = Rotating::start().await;
     let mut open = rotating.connect().await;
+    assert!(rotating.expiry_of("client_ca").await > rotating.expiry().await, "those of the tests end late");
     let successors = Authority::new("callers, the next");
     let newcomer = successors.pair("caller", |_| {});
     let unknown = "received fatal alert: UnknownCA";

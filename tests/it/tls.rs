@@ -3,8 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use glacier_gateway::{
+    app::AppSettings,
     emulator::{EmulatedJob, Tier},
-    server::{ServerSettings, tls::TlsSettings},
+    grpc::client::{Client, ClientTls},
+    server::tls::TlsSettings,
 };
 use rcgen::{CustomExtension, ExtendedKeyUsagePurpose};
 use tokio::{
@@ -19,7 +21,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 use crate::support::{
     file::TemporaryFile,
-    gateway::{Gateway, PATIENCE, VAULT, channel},
+    gateway::{Gateway, PATIENCE, VAULT, channel, question},
     page::Page,
     process::{Served, run},
     tls::{Authority, Pair, self_signed, uri},
@@ -48,7 +50,7 @@ impl Edge {
     async fn start_with(
         mutual: bool,
         change: impl FnOnce(&mut TlsSettings),
-        limit: impl FnOnce(&mut ServerSettings),
+        limit: impl FnOnce(&mut AppSettings),
     ) -> Self {
         let (servers, callers) = (Authority::new("servers"), Authority::new("callers"));
         let pair = servers.pair("localhost", |_| {});
@@ -62,7 +64,7 @@ impl Edge {
             settings.tls = Some(tls);
             settings.admin_listen = Some("127.0.0.1:0".parse().unwrap());
             settings.server.connection.handshake_timeout = Duration::from_hours(1);
-            limit(&mut settings.server);
+            limit(settings);
         });
         Self { gateway: gateway.await, servers, callers, failed: 0, _files: files }
     }
@@ -292,7 +294,7 @@ async fn silent_callers_hold_up_neither_others_nor_the_end() {
 /// D16: the other half of the places is for others.
 #[tokio::test]
 async fn one_caller_does_not_hold_every_connection() {
-    let edge = Edge::start_with(true, |_| {}, |server| server.max_connections = 4).await;
+    let edge = Edge::start_with(true, |_| {}, |settings| settings.server.max_connections = 4).await;
     let (greedy, other) = (edge.callers.pair("greedy", |_| {}), edge.callers.pair("other", |_| {}));
     let connect = async |pair| edge.caller().with(pair).connect(edge.address()).await;
     let mut held = vec![connect(&greedy).await.unwrap(), connect(&greedy).await.unwrap()];
@@ -309,6 +311,36 @@ async fn one_caller_does_not_hold_every_connection() {
     connect(&greedy).await.unwrap();
     edge.says(r#"glacier_gateway_connections_refused_total{reason="full"} 0"#).await;
     edge.has_failed(0).await;
+}
+
+/// D16: a fetch refused for its caller's share says nothing about how busy this replica is.
+#[tokio::test]
+async fn what_is_more_than_a_callers_share_is_counted_apart_from_what_is_shed() {
+    let share = |settings: &mut AppSettings| {
+        let limits = &mut settings.describe.limits;
+        // Two at once, and one of them (half of the places) in flight.
+        (limits.in_flight, limits.per_caller, limits.max_wait) = (2, 2, Duration::from_millis(100));
+    };
+    let edge = Edge::start_with(true, |_| {}, share).await;
+    let pair = edge.callers.pair("caller", |_| {});
+    let target = format!("https://localhost:{}", edge.address().port());
+    let hold = edge.gateway.emulator.faults().hold();
+    let ask = |job: &'static str| {
+        let identity = Some((pair.certificate.clone().into(), pair.key.clone().into()));
+        let tls = ClientTls { authorities: edge.servers.certificate().into(), identity };
+        let mut client = Client::over_tls(&target, PATIENCE, tls).unwrap();
+        tokio::spawn(async move { client.describe_job(question(job), PATIENCE).await.unwrap_err() })
+    };
+    let first = ask("first");
+    edge.says("glacier_gateway_upstream_in_flight 1").await;
+    // One waits for the caller's own turn in vain; one more is refused at once, or is that one.
+    for refused in [ask("second"), ask("third")] {
+        assert_eq!(refused.await.unwrap().reason.as_deref(), Some("CALLER_OVER_SHARE"));
+    }
+    edge.says("glacier_gateway_caller_over_share_total 2").await;
+    edge.says("glacier_gateway_upstream_shed_total 0").await;
+    drop(hold);
+    assert_eq!(first.await.unwrap().reason.as_deref(), Some("JOB_NOT_FOUND"));
 }
 
 fn text(path: impl Into<PathBuf>) -> String {
@@ -445,7 +477,7 @@ async fn the_health_port_answers_when_the_main_port_is_full_and_until_the_end_of
     };
     let hold = gateway.emulator.faults().hold();
     let mut client = gateway.client.clone();
-    let question = crate::support::gateway::question(&job);
+    let question = question(&job);
     let waiting = tokio::spawn(async move { client.describe_job(question).await });
     gateway.emulator.wait_for_requests(1).await;
     let mut one_more = TcpStream::connect(gateway.address).await.unwrap();

@@ -74,6 +74,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, MaterialErro
 #[derive(Debug)]
 pub struct Chain {
     certificates: Vec<CertificateDer<'static>>,
+    /// When the first of them ends.
     not_after: SystemTime,
 }
 
@@ -89,8 +90,15 @@ impl Chain {
         if now < not_before {
             return Err(MaterialError::NotYetValid(Date(not_before)));
         }
+        let not_after = first_end(&certificates).unwrap_or(not_after);
         Ok(Self { certificates, not_after })
     }
+}
+
+/// When the first of these ends, as far as their dates can be read: authorities may be older than what webpki reads.
+fn first_end(certificates: &[CertificateDer<'_>]) -> Option<SystemTime> {
+    let ends = |der| EndEntityCert::try_from(der).map_err(unusable).and_then(|certificate| dates(&certificate));
+    certificates.iter().filter_map(|der| ends(der).ok()).map(|(_, not_after)| not_after).min()
 }
 
 /// From when to when a certificate is valid. webpki reads the dates and tells them only when it refuses a certificate for
@@ -140,17 +148,22 @@ impl fmt::Debug for Key {
 
 /// Who may issue callers' certificates.
 #[derive(Debug)]
-pub struct Authorities(Arc<dyn ClientCertVerifier>);
+pub struct Authorities {
+    verifier: Arc<dyn ClientCertVerifier>,
+    not_after: Option<SystemTime>,
+}
 
 impl Authorities {
     /// Reads their certificates.
     pub fn from_pem(pem: &[u8]) -> Result<Self, MaterialError> {
+        let certificates = certificates(pem)?;
+        let not_after = first_end(&certificates);
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(pem)? {
+        for certificate in certificates {
             roots.add(certificate).map_err(unusable)?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider())).build();
-        Ok(Self(verifier.map_err(unusable)?))
+        Ok(Self { verifier: verifier.map_err(unusable)?, not_after })
     }
 }
 
@@ -158,6 +171,7 @@ impl Authorities {
 pub struct Terms {
     config: Arc<ServerConfig>,
     not_after: SystemTime,
+    authorities_not_after: Option<SystemTime>,
 }
 
 impl Terms {
@@ -177,8 +191,9 @@ impl Terms {
         let builder = ServerConfig::builder_with_provider(Arc::new(provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(unusable)?;
+        let authorities_not_after = authorities.as_ref().and_then(|authorities| authorities.not_after);
         let builder = match authorities {
-            Some(Authorities(verifier)) => builder.with_client_cert_verifier(verifier),
+            Some(Authorities { verifier, .. }) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
@@ -187,16 +202,22 @@ impl Terms {
         // connections that live for half an hour gain nothing by it.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self { config: Arc::new(config), not_after })
+        Ok(Self { config: Arc::new(config), not_after, authorities_not_after })
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
 
-    /// When the certificate ends.
+    /// When the first certificate of the chain ends.
     pub fn not_after(&self) -> SystemTime {
         self.not_after
+    }
+
+    /// When the first of the callers' authorities ends, if there are any whose dates can be read. Nothing is refused for it:
+    /// what an authority has issued should end before.
+    pub fn authorities_not_after(&self) -> Option<SystemTime> {
+        self.authorities_not_after
     }
 }
 
@@ -267,6 +288,29 @@ mod tests {
         });
         let ends = chain(&endless, UNIX_EPOCH).unwrap().not_after;
         assert_eq!(Date(ends).to_string(), "9999-12-31T00:00:00Z");
+    }
+
+    #[test]
+    fn of_several_certificates_the_first_to_end_counts() {
+        let until = |hours: u32| {
+            let authority = move |params: &mut CertificateParams| {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                params.not_after = (begin() + hours * HOUR).into();
+            };
+            pair(authority).0
+        };
+        let ((leaf, key), sooner, later) =
+            (pair(|params| params.not_after = (begin() + 5 * HOUR).into()), until(3), until(9));
+        let terms = |chain: &str, authorities: Option<&str>| {
+            let authorities = authorities.map(|pem| Authorities::from_pem(pem.as_bytes()).unwrap());
+            let chain = Chain::from_pem(chain.as_bytes(), begin()).unwrap();
+            let terms = Terms::new(chain, Key::from_pem(key.as_bytes()).unwrap(), authorities).unwrap();
+            (terms.not_after(), terms.authorities_not_after())
+        };
+        assert_eq!(terms(&leaf, None), (begin() + 5 * HOUR, None));
+        let ends = terms(&[&*leaf, &sooner].concat(), Some(&[&*later, &sooner].concat()));
+        assert_eq!(ends, (begin() + 3 * HOUR, Some(begin() + 3 * HOUR)));
+        assert_eq!(terms(&[&*leaf, &later].concat(), Some(&later)), (begin() + 5 * HOUR, Some(begin() + 9 * HOUR)));
     }
 
     #[test]
