@@ -13,9 +13,11 @@ use glacier_gateway::{
     fuzzing::Door,
     glacier::Endpoint,
     job::{JobFacts, JobKey},
+    metrics::{CacheOutcome, CallCode, TraceMetrics},
     proto::v1::GlacierJobDescription,
+    traces::{TraceSettings, Tracer},
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use prost::Message as _;
 
 const VAULT: &str = "examplevault";
@@ -83,5 +85,28 @@ fn parts(criterion: &mut Criterion) {
     criterion.bench_function("encode: the message", |b| b.iter(|| black_box(&job).encode_to_vec()));
 }
 
-criterion_group!(benches, parts);
+/// What the span of a call costs the call: recorded, or not.
+fn spans(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    // Nobody listens, so most spans find no place.
+    let settings = TraceSettings::new("http://127.0.0.1:9");
+    let tracer = Tracer::start(Some(settings), &TraceMetrics::default()).unwrap();
+    let from = |flags: &str| {
+        let parent = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
+        Request::post("http://gateway:50051/").header("traceparent", parent).body(()).unwrap()
+    };
+    let peer = ([127, 0, 0, 1], 50_000).into();
+    for (name, tracer, request) in [
+        ("span: tracing is off", &Tracer::default(), from("01")),
+        ("span: the caller does not record", &tracer, from("00")),
+        ("span: recorded", &tracer, from("01")),
+    ] {
+        criterion.bench_function(name, |b| {
+            b.iter(|| tracer.call(black_box(&request), peer).end(CallCode::Ok, Some(CacheOutcome::Hit)));
+        });
+    }
+}
+
+criterion_group!(benches, parts, spans);
 criterion_main!(benches);

@@ -290,12 +290,6 @@ mod tests {
 
     const COLLECTOR: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317/");
 
-    fn good(environment: &[(&str, &str)]) -> TraceSettings {
-        let (settings, problems) = read_from(&[&[COLLECTOR], environment].concat());
-        assert!(problems.is_empty(), "{problems}");
-        settings.unwrap()
-    }
-
     #[test]
     fn nothing_is_recorded_unless_the_environment_names_a_collector_or_asks_for_one() {
         for environment in [
@@ -323,6 +317,12 @@ mod tests {
     #[cfg(feature = "traces")]
     mod built_in {
         use super::*;
+
+        fn good(environment: &[(&str, &str)]) -> TraceSettings {
+            let (settings, problems) = read_from(&[&[COLLECTOR], environment].concat());
+            assert!(problems.is_empty(), "{problems}");
+            settings.unwrap()
+        }
 
         #[test]
         fn the_defaults_are_the_specifications() {

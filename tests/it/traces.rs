@@ -1,12 +1,13 @@
 //! Spans, as a collector gets them from the whole process.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use glacier_gateway::{
     emulator::{EmulatedJob, Fault, Tier},
     proto::v1::DescribeJobResponse,
 };
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -63,7 +64,7 @@ impl Traced {
     }
 
     fn add_completed(&self) -> String {
-        self.upstream.add(EmulatedJob::archive(Tier::Standard).already_completed(std::time::Duration::from_hours(1)))
+        self.upstream.add(EmulatedJob::archive(Tier::Standard).already_completed(Duration::from_hours(1)))
     }
 
     /// Tells it to end, which it must do well.
@@ -82,7 +83,7 @@ impl Traced {
     async fn wait_for_metric(&self, series: &str, least: u64) {
         let reached = async {
             while self.metric(series).await < least {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{series} is not {least} in time"));
@@ -318,10 +319,13 @@ async fn a_second_signal_does_not_wait_for_the_collector() {
         traced.served.signal("TERM").await;
         let next = if lame_duck == "0s" { "draining" } else { "told to stop; not ready any more, still accepting" };
         traced.served.wait_for(next).await;
+        let at_once = Instant::now();
         traced.served.signal("TERM").await;
         let last = traced.served.wait_where("the last words", |words| !words.contains("drain")).await;
         assert_eq!(last["message"], "a second signal: exiting at once");
         assert_eq!(traced.served.exit_code().await, Some(143));
+        // The SDK by itself would wait for 5 s.
+        assert!(at_once.elapsed() < Duration::from_secs(4), "{:?}", at_once.elapsed());
     }
 }
 
