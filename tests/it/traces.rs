@@ -16,6 +16,7 @@ use crate::support::{
     gateway::{Gateway, PATIENCE, VAULT, channel, question},
     page::Page,
     process::{Served, command},
+    relay::Relay,
     tls::{Authority, TlsFront},
 };
 
@@ -331,16 +332,18 @@ async fn a_second_signal_does_not_wait_for_the_collector() {
 
 #[tokio::test]
 async fn an_outage_of_the_collector_is_told_once_and_its_end_too() {
-    let address = Collector::start().await.address;
+    let collector = Collector::start().await;
+    let mut relay = Relay::before(collector.address);
+    relay.cut().await;
     let batches = [("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")];
-    let mut traced = Traced::start(&format!("http://{address}"), &batches, &[]).await;
+    let mut traced = Traced::start(&format!("http://{}", relay.address()), &batches, &[]).await;
     let job = traced.add_completed();
     traced.ask(&job).await.unwrap();
     traced.served.wait_for("spans cannot be delivered").await;
     traced.ask(&job).await.unwrap();
     traced.wait_for_metric(r#"glacier_gateway_trace_spans_total{result="failed"}"#, 3).await;
 
-    let collector = Collector::start_at(address, true).await;
+    relay.restore().await;
     traced.ask(&job).await.unwrap();
     collector.wait_for_exports(1).await;
     let next = traced.served.wait_where("the end", |words| words.starts_with("spans ")).await;

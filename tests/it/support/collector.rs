@@ -124,16 +124,16 @@ impl TraceService for Service {
 
 impl Collector {
     pub(crate) async fn start() -> Self {
-        Self::start_at(([127, 0, 0, 1], 0).into(), true).await
+        Self::start_that(true).await
     }
 
     /// One that takes exports and answers none.
     pub(crate) async fn start_silent() -> Self {
-        Self::start_at(([127, 0, 0, 1], 0).into(), false).await
+        Self::start_that(false).await
     }
 
-    pub(crate) async fn start_at(address: SocketAddr, answers: bool) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+    async fn start_that(answers: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let received = Arc::<Mutex<Received>>::default();
         let (tell, exports) = watch::channel(0);

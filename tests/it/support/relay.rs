@@ -34,12 +34,20 @@ enum Door {
 impl Relay {
     /// Puts itself, open, before the endpoint in `settings`.
     pub(crate) fn insert(settings: &mut GlacierSettings) -> Self {
-        let target = settings.endpoint.authority().parse().unwrap();
-        let socket = bind("127.0.0.1:0".parse().unwrap());
-        let address = socket.local_addr().unwrap();
-        let url = format!("http://{address}");
+        let relay = Self::before(settings.endpoint.authority().parse().unwrap());
+        let url = format!("http://{}", relay.address);
         settings.endpoint = Endpoint::resolve(settings.endpoint.region(), false, Some(&url)).unwrap();
-        Self { address, target, door: open(socket, target) }
+        relay
+    }
+
+    /// An open one before `target`.
+    pub(crate) fn before(target: SocketAddr) -> Self {
+        let socket = bind("127.0.0.1:0".parse().unwrap());
+        Self { address: socket.local_addr().unwrap(), target, door: open(socket, target) }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Resets all connections and refuses new ones.
