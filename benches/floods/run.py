@@ -104,7 +104,8 @@ def honest(address, until):
                     call = wire.call(stream, BODY)
                     started = time.perf_counter()
                     wire.send(call)
-                    answer = wire.answer(stream, seconds=1)
+                    # Longer than the flood, so that how long it takes is known.
+                    answer = wire.answer(stream, seconds=5)
                     durations.append((time.perf_counter() - started) * 1e6)
                     assert answer.get("grpc-status") == "0", answer
                     stream += 2

@@ -251,7 +251,7 @@ pub struct ConnectionArguments {
     #[arg(long, env = "GLACIER_GATEWAY_MAX_ERROR_RESETS", default_value = "1024", value_name = "COUNT")]
     pub max_error_resets: String,
     /// Most calls that the client may have reset before we looked at them
-    #[arg(long, env = "GLACIER_GATEWAY_MAX_PENDING_RESETS", default_value = "200", value_name = "COUNT")]
+    #[arg(long, env = "GLACIER_GATEWAY_MAX_PENDING_RESETS", default_value = "1000", value_name = "COUNT")]
     pub max_pending_resets: String,
     /// Most calls that the client may reset in a second
     #[arg(long, env = "GLACIER_GATEWAY_MAX_RESETS", default_value = "2000", value_name = "COUNT")]

@@ -75,7 +75,9 @@ impl Default for ConnectionSettings {
             connection_window: 1024 * 1024,
             max_header_list: 16 * 1024,
             max_local_error_resets: 1024,
-            max_pending_accept_resets: 200,
+            // A busy process may see an honest client's calls and their cancelling, several times over, in one piece. Half of
+            // what may be reset in a second, which is the limit for floods.
+            max_pending_accept_resets: 1000,
             max_send_buffer: 64 * 1024,
             ping_interval: Duration::from_mins(1),
             ping_timeout: Duration::from_secs(20),
