@@ -24,6 +24,10 @@ use super::frames::{Flood, Frames, Ration};
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 64 * 1024;
 
+/// For how long nothing is read from who floods, before the connection is closed: whoever is cut off at once is back at once,
+/// and a new connection costs more than one that is left alone.
+const PENALTY: Duration = Duration::from_secs(1);
+
 /// What the guard allows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -52,12 +56,31 @@ impl From<Offence> for io::Error {
     }
 }
 
+/// Nothing is read until it is over, and then reading fails.
+#[derive(Debug)]
+struct Penalty {
+    timer: Pin<Box<Sleep>>,
+    flood: Flood,
+}
+
+impl Penalty {
+    fn of(flood: Flood) -> Self {
+        Self { timer: Box::pin(sleep(PENALTY)), flood }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.timer.as_mut().poll(cx).map(|()| Err(Offence::from(self.flood).into()))
+    }
+}
+
 /// A stream under guard, from the HTTP/2 preface on.
 #[derive(Debug)]
 pub(super) struct Guarded<I> {
     io: I,
     limits: Limits,
     frames: Frames,
+    /// Runs once the client has sent a flood.
+    penalty: Option<Penalty>,
     /// Runs while the client owes the rest of something.
     reading: Option<Pin<Box<Sleep>>>,
     /// Runs while we wait for the client to read.
@@ -74,6 +97,7 @@ impl<I> Guarded<I> {
             io,
             limits,
             frames: Frames::new(limits.ration),
+            penalty: None,
             reading: None,
             writing: None,
             is_shut_down: false,
@@ -105,6 +129,9 @@ fn is_over(timer: &mut Option<Pin<Box<Sleep>>>, limit: Duration, cx: &mut Contex
 impl<I: AsyncRead + Unpin> AsyncRead for Guarded<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if let Some(penalty) = &mut this.penalty {
+            return penalty.poll(cx);
+        }
         let before = buffer.filled().len();
         match Pin::new(&mut this.io).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {
@@ -112,7 +139,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guarded<I> {
                 if let Err(flood) = this.frames.read(&buffer.filled()[before..]) {
                     // A read that fails has read nothing.
                     buffer.set_filled(before);
-                    return Poll::Ready(Err(Offence::from(flood).into()));
+                    return this.penalty.insert(Penalty::of(flood)).poll(cx);
                 }
                 if this.frames.finished() != finished {
                     this.reading = None;
@@ -309,10 +336,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_ends_the_connection() {
+    async fn a_flood_is_left_alone_and_then_ends_the_connection() {
         let (mut client, server) = guarded(64 * 1024);
         client.write_all(&[PREFACE, SETTINGS, &frame(PING, 0, 8).repeat(200)].concat()).await.unwrap();
-        let (_, ended) = read_out(server).await;
-        assert_eq!(offence(ended), Offence::Flood(Flood::ControlFrames));
+        let (after, ended) = read_out(server).await;
+        assert_eq!((after, offence(ended)), (PENALTY, Offence::Flood(Flood::ControlFrames)));
     }
 }

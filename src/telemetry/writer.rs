@@ -16,6 +16,9 @@ use crate::metrics::LogMetrics;
 /// Bytes that may wait, besides as many that are being written: some thousand lines, for a reader that pauses.
 const MOST_WAITING: usize = 1024 * 1024;
 
+/// How long the first of some lines waits for others, so that a thread is not woken, and a system call made, for each.
+const REST: Duration = Duration::from_millis(2);
+
 /// Takes lines. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub(super) struct Lines {
@@ -62,18 +65,22 @@ impl Lines {
             self.metrics.dropped(1);
             return;
         }
+        let is_first = waiting.text.is_empty();
         waiting.text.extend_from_slice(line);
         waiting.lines += 1;
         drop(waiting);
-        self.shared.filled.notify_one();
+        if is_first {
+            self.shared.filled.notify_one();
+        }
     }
 
     fn write_for_ever(&self, mut sink: impl Write) {
         let mut text = Vec::new();
         loop {
             let is_empty = |waiting: &mut Waiting| waiting.text.is_empty();
-            let waited = self.shared.filled.wait_while(self.lock(), is_empty);
-            let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
+            drop(self.shared.filled.wait_while(self.lock(), is_empty));
+            thread::sleep(REST);
+            let mut waiting = self.lock();
             mem::swap(&mut waiting.text, &mut text);
             let lines = mem::take(&mut waiting.lines);
             waiting.being_written = true;
