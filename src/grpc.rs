@@ -16,6 +16,7 @@ use crate::{
     traces::Tracer,
 };
 
+mod answer_body;
 mod cache_status;
 mod call;
 pub mod client;
@@ -26,9 +27,9 @@ mod question;
 mod status;
 mod timeout;
 
+pub use answer_body::{AnswerBody, AnswerData};
 use call::Envelope;
 use job_service::JobService;
-pub use message::AnswerBody;
 
 /// Settings of the gRPC face.
 #[derive(Debug, Clone)]
@@ -39,7 +40,8 @@ pub struct GrpcSettings {
     pub reflection: bool,
     /// Largest request message, in bytes. An honest one has a few hundred.
     pub max_request_bytes: usize,
-    /// Of this many successful calls answered from memory, fresh, one is logged; 0 means none. All others are logged.
+    /// Of this many successful calls that were answered from memory, fresh, or by a fetch that was under way, one is logged;
+    /// 0 means none. All others are logged.
     /// [`DEFAULT_LOG_HITS`].
     pub log_hits: u32,
 }

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     freshness::{self, FreshnessSettings, JobState, Lifetime},
     job::{GUARANTEED_LIFE_AFTER_COMPLETION, JobFacts},
     proto::{
-        prefixed,
+        LengthPrefixed,
         v1::{DescribeJobResponse, GlacierJobDescription},
     },
     upstream::UpstreamError,
@@ -28,8 +27,8 @@ const END_REMEMBERED: Duration = Duration::from_hours(24);
 /// A description, ready to be given, with what policy has to know of it.
 #[derive(Debug, Clone)]
 pub struct Description {
-    /// The encoded `DescribeJobResponse`, behind the prefix that gRPC puts before a message.
-    pub message: Bytes,
+    /// The `DescribeJobResponse`.
+    pub message: LengthPrefixed,
     /// What policy needs of it.
     pub facts: JobFacts,
     /// The facts, judged when they were observed.
@@ -44,7 +43,7 @@ impl Description {
         let completion = freshness::completion(&facts, observed);
         let expire_time = completion.map(|date| (date + GUARANTEED_LIFE_AFTER_COMPLETION).into());
         let response = DescribeJobResponse { job: Some(job), observe_time: Some(observed.into()), expire_time };
-        Self { message: prefixed(&response), facts, state }
+        Self { message: LengthPrefixed::of(&response), facts, state }
     }
 }
 
@@ -88,7 +87,7 @@ pub enum Given {
     /// A description.
     Description {
         /// See [`Description::message`].
-        message: Bytes,
+        message: LengthPrefixed,
         /// Whether nothing in it will change again.
         is_final: bool,
     },
@@ -212,7 +211,7 @@ impl Knowledge {
     /// Bytes that this holds on the heap, roughly.
     pub fn heap_size(&self) -> usize {
         match self.learnt.as_ref().map(|l| &l.given) {
-            Some(Given::Description { message, is_final: _ }) => message.len(),
+            Some(Given::Description { message, is_final: _ }) => message.as_bytes().len(),
             Some(Given::Absence(_) | Given::Denial(_)) | None => 0,
         }
     }

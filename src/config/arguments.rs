@@ -288,8 +288,8 @@ pub struct LogArguments {
     /// How to log: text or json
     #[arg(long = "log-format", env = "GLACIER_GATEWAY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub format: String,
-    /// Of this many successful calls answered from memory, fresh, one is logged: 1 logs all, 0 none. Every other call is
-    /// logged
+    /// Of this many successful calls that were answered from memory, fresh, or by joining another's fetch, one is logged: 1
+    /// logs all, 0 none. Every other call is logged
     #[arg(long = "log-hits", env = "GLACIER_GATEWAY_LOG_HITS", default_value = "1000", value_name = "COUNT")]
     pub hits: String,
 }

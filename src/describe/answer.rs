@@ -5,11 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
-
 use crate::{
     cache::End,
     metrics::CacheOutcome,
+    proto::LengthPrefixed,
     upstream::{UpstreamError, UpstreamErrorKind},
 };
 
@@ -25,8 +24,8 @@ pub struct Reply {
 /// A description, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The encoded `DescribeJobResponse`.
-    pub message: Bytes,
+    /// The `DescribeJobResponse`.
+    pub message: LengthPrefixed,
     /// How long ago Glacier gave it.
     pub age: Duration,
 }

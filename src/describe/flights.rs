@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What a fetch brought: knowledge, already stored, or the failure.
-pub(super) type Landed = Result<Arc<Knowledge>, Arc<UpstreamError>>;
+pub(super) type Landed = Result<Knowledge, Arc<UpstreamError>>;
 
 /// The fetches under way.
 pub(super) struct Flights {
@@ -207,7 +207,7 @@ impl Flights {
         self.source.describe_job(key.clone(), until).await
     }
 
-    fn learn(&self, key: &JobKey, described: Described) -> Result<Arc<Knowledge>, UpstreamError> {
+    fn learn(&self, key: &JobKey, described: Described) -> Result<Knowledge, UpstreamError> {
         let Described { job, asked_at, observed_at, request_id } = described;
         self.metrics.unrecognized(job.unrecognized_values.len());
         let description = crate::cache::Description::new(job, observed_at.wall);

@@ -14,8 +14,8 @@ use tonic::{Code, Status, body::Body, codegen::StdError, service::Routes};
 use tower::Service as _;
 
 use super::{
+    answer_body::AnswerBody,
     job_service::{DESCRIBE_JOB, JobService, SERVICE_NAME},
-    message::AnswerBody,
     status::{self, CallError},
     timeout,
 };

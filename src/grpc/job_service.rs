@@ -12,9 +12,10 @@ use tonic::Status;
 
 use super::{
     GrpcSettings,
+    answer_body::AnswerBody,
     cache_status::{AGE, CACHE_STATUS, age, cache_status},
     call::{CallContext, Handled},
-    message::{self, AnswerBody},
+    message,
     question::Question,
     status::{self, CallError},
 };

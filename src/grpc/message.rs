@@ -1,25 +1,16 @@
-//! gRPC messages as HTTP/2 carries them: a flag byte, four bytes of length, and the message ("gRPC over HTTP2",
+//! A request's message as HTTP/2 carries it: a flag byte, four bytes of length, and the message ("gRPC over HTTP2",
 //! Length-Prefixed-Message).
 //!
-//! `DescribeJob` has one message each way, and its answer is ready before the call comes; so it is received and answered
-//! here, without a codec's buffers. The other services are tonic's.
+//! `DescribeJob` has one message each way, so it is received here, without a codec's buffers; its answer is
+//! [`AnswerBody`](super::answer_body::AnswerBody). The other services are tonic's.
 
-use std::{
-    future::poll_fn,
-    mem,
-    pin::{Pin, pin},
-    task::{Context, Poll},
-};
+use std::{future::poll_fn, pin::pin};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use tonic::{Status, body::Body};
+use http_body::Body as HttpBody;
 
 use super::status::CallError;
 use crate::proto::MESSAGE_PREFIX;
-
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Receives the only message of a call, up to the end of what the caller sends. `limit` is for the message, in bytes.
 pub(super) async fn receive<B>(body: B, limit: usize) -> Result<Bytes, CallError<'static>>
@@ -72,79 +63,13 @@ fn no_request(why: &str) -> CallError<'static> {
     CallError::NoRequest(why.to_owned())
 }
 
-/// The body of an answer; by default an empty one, as of an error whose status is in the headers.
-#[derive(Debug, Default)]
-pub struct AnswerBody(Answer);
-
-#[derive(Debug, Default)]
-enum Answer {
-    /// A message with its prefix, then the status OK.
-    Message(Bytes),
-    Ok,
-    #[default]
-    Sent,
-    /// An error, or what another service answers.
-    Other(Body),
-}
-
-impl AnswerBody {
-    /// A message, with its prefix, and the status OK.
-    pub(super) fn ready(message: Bytes) -> Self {
-        Self(Answer::Message(message))
-    }
-}
-
-impl From<Body> for AnswerBody {
-    fn from(body: Body) -> Self {
-        Self(Answer::Other(body))
-    }
-}
-
-impl HttpBody for AnswerBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self(answer) = self.get_mut();
-        if let Answer::Other(body) = answer {
-            return Pin::new(body).poll_frame(cx);
-        }
-        let (frame, next) = match mem::replace(answer, Answer::Sent) {
-            Answer::Message(message) => (Some(Frame::data(message)), Answer::Ok),
-            Answer::Ok => {
-                let mut trailers = HeaderMap::with_capacity(1);
-                trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-                (Some(Frame::trailers(trailers)), Answer::Sent)
-            }
-            done @ (Answer::Sent | Answer::Other(_)) => (None, done),
-        };
-        *answer = next;
-        Poll::Ready(frame.map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Answer::Message(_) | Answer::Ok => false,
-            Answer::Sent => true,
-            Answer::Other(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            // Not exact, or every answer would carry a `content-length`.
-            Answer::Message(_) | Answer::Ok | Answer::Sent => SizeHint::default(),
-            Answer::Other(body) => body.size_hint(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
 
     use futures_util::FutureExt as _;
-    use http_body_util::{BodyExt as _, StreamBody};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
 
     use super::*;
 
@@ -186,14 +111,5 @@ mod tests {
         assert_eq!(received(&[&[0, 0, 0, 0, 16], &[1; 16]]).unwrap().len(), 16);
         assert_eq!(refused(&[&[0, 0, 0, 0, 17]]), "the message is too large");
         assert_eq!(refused(&[&[0, 0xff, 0xff, 0xff, 0xff]]), "the message is too large");
-    }
-
-    #[tokio::test]
-    async fn an_answer_is_its_message_and_then_ok() {
-        let body = AnswerBody::ready(Bytes::from_static(b"\0\0\0\0\x01x"));
-        assert!(!body.is_end_stream() && body.size_hint().exact().is_none());
-        let all = body.collect().await.unwrap();
-        assert_eq!(all.trailers().unwrap()["grpc-status"], "0");
-        assert_eq!(all.to_bytes(), b"\0\0\0\0\x01x"[..]);
     }
 }

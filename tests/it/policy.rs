@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
+use bytes::Buf as _;
 use glacier_gateway::{
     caller::{Caller, CallerIdentity},
     describe::{DescribeSettings, FetchLimits},
     emulator::{self, EmulatedJob},
     grpc::{
-        Face, GrpcSettings,
+        AnswerData, Face, GrpcSettings,
         client::{Client, ClientTls},
     },
     lifecycle::Lifecycle,
@@ -17,8 +18,11 @@ use glacier_gateway::{
     server::tls::TlsSettings,
     traces::Tracer,
 };
+use http_body::Frame;
+use http_body_util::BodyExt as _;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tower::ServiceExt as _;
 
 use crate::support::{
     fake::{Bench, running},
@@ -75,7 +79,10 @@ impl Guarded {
         request.metadata_mut().insert("x-request-id", "same".parse().unwrap());
         let address = SocketAddr::from(([192, 0, 2, 1], 1));
         let caller = Caller { address, identity: identity.map(|identity| identity.clone().into()) };
-        JobServiceClient::new(self.face.for_caller(&caller)).describe_job(request).await
+        // The client wants `Bytes`, which is not what goes to a socket.
+        let bytes = |frame: Frame<AnswerData>| frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
+        let service = self.face.for_caller(&caller).map_response(|answer| answer.map(|body| body.map_frame(bytes)));
+        JobServiceClient::new(service).describe_job(request).await
     }
 }
 

@@ -20,10 +20,7 @@ use glacier_gateway::{
     freshness::FreshnessSettings,
     job::{Identity, JobKey},
     metrics::DescribeMetrics,
-    proto::{
-        MESSAGE_PREFIX,
-        v1::{DescribeJobResponse, Tier},
-    },
+    proto::v1::{DescribeJobResponse, Tier},
     upstream::{Described, Fetch, JobSource, UpstreamErrorKind},
 };
 use proptest::prelude::*;
@@ -234,7 +231,7 @@ fn check(model: &Model, heard: &Heard) -> Option<Stage> {
             return None;
         }
     };
-    let response = DescribeJobResponse::decode(answer.message.slice(MESSAGE_PREFIX..)).unwrap();
+    let response = DescribeJobResponse::decode(answer.message.message()).unwrap();
     let job = response.job.unwrap();
     let claimed = SystemTime::try_from(response.observe_time.unwrap()).unwrap();
     assert_eq!(job.job_id(), key.job_id(), "the job that was asked for");

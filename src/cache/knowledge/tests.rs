@@ -67,11 +67,11 @@ impl Knowledge {
     }
 
     fn tier(&self) -> Option<Tier> {
-        let message = self.message()?.slice(MESSAGE_PREFIX..);
+        let message = self.message()?.message();
         Some(DescribeJobResponse::decode(message).unwrap().job.unwrap().tier())
     }
 
-    fn message(&self) -> Option<&Bytes> {
+    fn message(&self) -> Option<&LengthPrefixed> {
         match &self.learnt.as_ref()?.given {
             Given::Description { message, is_final: _ } => Some(message),
             Given::Absence(_) | Given::Denial(_) => None,
@@ -176,8 +176,8 @@ fn knowledge_is_kept_as_long_as_any_of_it_can_matter() {
 #[test]
 fn a_description_weighs_as_much_as_its_answer_and_the_rest_nothing() {
     let known = knowing(succeeded());
-    let message = known.message().unwrap();
-    assert!(message.len() > 1);
+    let message = known.message().unwrap().as_bytes();
+    assert!(message.len() > MESSAGE_PREFIX + 1);
     assert_eq!(known.heap_size(), message.len());
     assert_eq!(known.told(absent(), 1, 1).unwrap().heap_size(), 0);
     assert_eq!(Knowledge::default().after_failure(failed(0)).heap_size(), 0);
@@ -186,5 +186,5 @@ fn a_description_weighs_as_much_as_its_answer_and_the_rest_nothing() {
 /// There may be a million of them: 16 bytes more are 16 MB.
 #[test]
 fn what_is_kept_of_a_job_is_small() {
-    assert!(size_of::<Knowledge>() <= 144, "{} bytes", size_of::<Knowledge>());
+    assert!(size_of::<Knowledge>() <= 128, "{} bytes", size_of::<Knowledge>());
 }

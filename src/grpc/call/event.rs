@@ -1,4 +1,4 @@
-//! One report per call: counted always, logged unless it is one of many successful hits.
+//! One report per call: counted always, logged unless it is one of many that were answered without asking Glacier.
 //!
 //! The report is made when a [`CallEvent`] is dropped, so that a call whose caller went away has one as well. Nothing is
 //! formatted, and no text allocated, before it is clear that the event is logged.
@@ -14,14 +14,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, Request, Response, StatusCode, uri::PathAndQuery};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 
 use super::{
-    super::message::AnswerBody,
+    super::answer_body::AnswerBody,
     request_id::{REQUEST_ID, RequestId},
 };
 use crate::{
@@ -37,7 +37,7 @@ const LOGGED_METHOD: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Reporter {
     metrics: CallMetrics,
-    /// Of this many successful hits one is logged; 0 means none.
+    /// Of this many answers that cost Glacier nothing one is logged; 0 means none.
     log_hits: u32,
     hits: AtomicU64,
     tracer: Tracer,
@@ -92,7 +92,8 @@ impl Reporter {
 
     /// Of how many such calls this one is logged; `None` if it is not.
     fn logged_one_in(&self, code: CallCode, outcome: Option<CacheOutcome>) -> Option<u32> {
-        if code != CallCode::Ok || outcome != Some(CacheOutcome::Hit) {
+        // Thousands may wait for one fetch; who started it is logged, and so is each whom it does not help.
+        if code != CallCode::Ok || !matches!(outcome, Some(CacheOutcome::Hit | CacheOutcome::Collapsed)) {
             return Some(1);
         }
         match self.log_hits {
@@ -203,6 +204,8 @@ impl HttpBody for Reported {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        // Nothing is copied: it is another service's.
+        let frame = frame.map(|frame| frame.map(|f| f.map_data(|mut data| data.copy_to_bytes(data.remaining()))));
         let code = match &frame {
             Some(Ok(frame)) => frame.trailers_ref().map(|trailers| code_in(trailers).unwrap_or(CallCode::Unknown)),
             Some(Err(status)) => Some(call_code(status.code())),
@@ -270,21 +273,21 @@ mod tests {
     }
 
     #[test]
-    fn of_successful_hits_one_in_so_many_is_logged_and_of_all_else_every_one() {
+    fn of_answers_that_glacier_was_not_asked_for_one_in_so_many_is_logged_and_of_all_else_every_one() {
         let logged = |log_hits, code, outcome| {
             let reporter = Reporter::new(CallMetrics::default(), log_hits, Tracer::default());
             (0..10).map(|_| reporter.logged_one_in(code, outcome)).collect::<Vec<_>>()
         };
-        let hit = Some(CacheOutcome::Hit);
         let [all, none] = [vec![Some(1); 10], vec![None; 10]];
-        assert_eq!(logged(1, CallCode::Ok, hit), all);
-        assert_eq!(logged(0, CallCode::Ok, hit), none);
-        let sampled: Vec<_> = (0..10).map(|n| (n == 0 || n == 5).then_some(5)).collect();
-        assert_eq!(logged(5, CallCode::Ok, hit), sampled);
-        for outcome in CacheOutcome::ALL.iter().filter(|outcome| **outcome != CacheOutcome::Hit) {
-            assert_eq!(logged(0, CallCode::Ok, Some(*outcome)), all, "{outcome:?}");
+        for outcome in CacheOutcome::ALL.iter().copied() {
+            let costs_nothing = matches!(outcome, CacheOutcome::Hit | CacheOutcome::Collapsed);
+            let outcome = Some(outcome);
+            assert_eq!(logged(1, CallCode::Ok, outcome), all);
+            let sampled: Vec<_> = (0..10).map(|n| (n == 0 || n == 5).then_some(5)).collect();
+            assert_eq!(logged(5, CallCode::Ok, outcome), if costs_nothing { sampled } else { all.clone() });
+            assert_eq!(logged(0, CallCode::Ok, outcome), if costs_nothing { none.clone() } else { all.clone() });
+            assert_eq!(logged(0, CallCode::NotFound, outcome), all, "an error");
         }
-        assert_eq!(logged(0, CallCode::NotFound, hit), all, "an error, though from memory");
         assert_eq!(logged(0, CallCode::Ok, None), all);
     }
 }

@@ -14,7 +14,7 @@ use glacier_gateway::{
     fuzzing::Door,
     job::{JobFacts, JobKey},
     proto::{
-        self, MESSAGE_PREFIX,
+        self,
         v1::{DescribeJobResponse, GlacierJobDescription},
     },
     upstream::UpstreamErrorKind as Kind,
@@ -72,7 +72,7 @@ fn check_policy(job: &GlacierJobDescription) {
         assert!(job.unrecognized_values.is_empty() || description.state == JobState::Doubtful);
         let lifetime = Lifetime::of_description(&facts, observed, 0.5, &FreshnessSettings::default());
         assert!(lifetime.fresh <= lifetime.usable, "{lifetime:?}");
-        let response = DescribeJobResponse::decode(description.message.slice(MESSAGE_PREFIX..)).expect("our own bytes");
+        let response = DescribeJobResponse::decode(description.message.message()).expect("our own bytes");
         assert_eq!(response.job.as_ref(), Some(job));
     }
 }

@@ -16,10 +16,7 @@ use glacier_gateway::{
     freshness::FreshnessSettings,
     job::{Identity, JobKey},
     metrics::DescribeMetrics,
-    proto::{
-        MESSAGE_PREFIX,
-        v1::{DescribeJobResponse, GlacierJobDescription, StatusCode, Tier},
-    },
+    proto::v1::{DescribeJobResponse, GlacierJobDescription, StatusCode, Tier},
     upstream::{Described, Fetch, JobSource, UpstreamError, UpstreamErrorKind},
 };
 use prost::Message as _;
@@ -199,7 +196,7 @@ pub(crate) fn succeeded(key: &JobKey, completion: SystemTime) -> GlacierJobDescr
 
 /// The decoded answer of a reply that must be one.
 pub(crate) fn answer(reply: &Reply) -> DescribeJobResponse {
-    DescribeJobResponse::decode(reply.result.as_ref().unwrap().message.slice(MESSAGE_PREFIX..)).unwrap()
+    DescribeJobResponse::decode(reply.result.as_ref().unwrap().message.message()).unwrap()
 }
 
 /// The job in the answer of a reply that must be one.
