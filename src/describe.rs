@@ -4,7 +4,7 @@
 //! under its own deadline. A fetch is a detached task with a budget of its own ([`flights`]): no caller can cancel it,
 //! shorten it or be charged for it. What it learns is stored before anybody hears of it.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -66,7 +66,7 @@ impl Describer {
         Self { cache, flights, metrics: metrics.clone() }
     }
 
-    /// Describes a job to a caller who waits until `deadline`, or until `stop` resolves, and accepts an answer of at most
+    /// Describes a job to a caller who waits until `deadline`, or until `stop` returns, and accepts an answer of at most
     /// `max_age`; `None` leaves that to policy, and values below the floor are raised to it. A fetch that this starts counts
     /// against the `asker`'s share.
     pub async fn describe(
@@ -75,7 +75,7 @@ impl Describer {
         asker: Asker<'_>,
         max_age: Option<Duration>,
         deadline: Instant,
-        stop: impl Future<Output = ()>,
+        stop: impl AsyncFnOnce(),
     ) -> Reply {
         let reply = self.answer(key, asker, max_age, deadline, stop).await;
         self.metrics.answered(reply.status.outcome(), reply.result.as_ref().ok().map(|answer| answer.age));
@@ -88,7 +88,7 @@ impl Describer {
         asker: Asker<'_>,
         max_age: Option<Duration>,
         deadline: Instant,
-        stop: impl Future<Output = ()>,
+        stop: impl AsyncFnOnce(),
     ) -> Reply {
         let max_age = max_age.map(|age| age.max(self.cache.settings().max_age_floor));
         // What is known about `-` belongs to the account that it stood for at the time.
@@ -114,7 +114,7 @@ impl Describer {
         asker: Asker<'_>,
         max_age: Option<Duration>,
         deadline: Instant,
-        stop: impl Future<Output = ()>,
+        stop: impl AsyncFnOnce(),
         reason: Forwarded,
     ) -> Reply {
         let waiting = async {
@@ -137,7 +137,7 @@ impl Describer {
             stale = self.time_is_over(key, max_age, deadline) => {
                 stale.unwrap_or_else(|| without(DescribeError::DeadlineExceeded))
             }
-            () = stop => {
+            () = stop() => {
                 let stale = self.stale(key, max_age, StaleBecause::Draining);
                 stale.unwrap_or_else(|| without(DescribeError::Interrupted))
             }

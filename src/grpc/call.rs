@@ -144,19 +144,20 @@ impl Envelope {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        match (work, &self.jobs) {
-            (Work::DescribeJob { body, received, timeout }, Some(jobs)) => {
-                let context = CallContext { received, timeout, asker: self.identity.as_ref(), span };
-                jobs.describe_job(body, &context).await
-            }
-            (Work::DescribeJob { .. }, None) => {
-                status::of(CallError::Unimplemented("no such service or method".to_owned())).into()
-            }
-            (Work::Elsewhere(call), _) => {
+        // Not by pairs: they would stay in the future beside their parts.
+        match work {
+            Work::DescribeJob { body, received, timeout } => match &self.jobs {
+                Some(jobs) => {
+                    let context = CallContext { received, timeout, asker: self.identity.as_ref(), span };
+                    jobs.describe_job(body, &context).await
+                }
+                None => status::of(CallError::Unimplemented("no such service or method".to_owned())).into(),
+            },
+            Work::Elsewhere(call) => {
                 let (request, received, timeout) = *call;
                 Box::pin(self.handle_elsewhere(request, received, timeout)).await
             }
-            (Work::Refused(refused), _) => *refused,
+            Work::Refused(refused) => *refused,
         }
     }
 }

@@ -92,7 +92,7 @@ impl JobService {
         if !self.allows(asker, &key) {
             return Err(status::of(CallError::NotAllowed { key: &key, caller: asker.map(AsRef::as_ref) }));
         }
-        let reply = self.describer.describe(&key, asker, max_age, deadline, self.stop()).await;
+        let reply = self.describer.describe(&key, asker, max_age, deadline, || self.stop()).await;
         Ok(respond(&key, reply))
     }
 

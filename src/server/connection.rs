@@ -22,7 +22,7 @@ use tower::ServiceExt as _;
 
 use super::{
     Serve,
-    executor::Prompt,
+    executor::{Prompt, Streams},
     frames::Ration,
     guard::{Guarded, Limits},
     preface::{self, PrefaceError},
@@ -150,22 +150,23 @@ pub(super) async fn serve(
         }
     };
     let guarded = TokioIo::new(Guarded::new(stream, limits(&settings)));
-    let prompt = Prompt::default();
+    let mut streams = Streams::default();
     let untaken = Untaken::default();
     let mut patience = Patience::new(untaken.clone(), settings.write_timeout);
     let service = service.map_response(move |answer: Response<_>| answer.map(|body| untaken.follow(body)));
-    let mut connection = builder(&settings, &prompt).serve_connection(guarded, TowerToHyperService::new(service));
+    let mut connection =
+        builder(&settings, streams.executor()).serve_connection(guarded, TowerToHyperService::new(service));
 
     let spread = 1.0 + AGE_SPREAD * (2.0 * fastrand::f64() - 1.0);
     let old = Instant::now() + settings.max_age.mul_f64(spread);
     let aged = tokio::select! {
-        ended = drive(&prompt, &mut connection, &mut patience) => return ended,
+        ended = drive(&mut streams, &mut connection, &mut patience) => return ended,
         () = &mut closing, if !is_closing => false,
         () = ready(()), if is_closing => false,
         () = sleep_until(old) => true,
     };
     Pin::new(&mut connection).graceful_shutdown();
-    let last_calls = drive(&prompt, &mut connection, &mut patience);
+    let last_calls = drive(&mut streams, &mut connection, &mut patience);
     if aged {
         tokio::select! {
             ended = last_calls => ended,
@@ -179,11 +180,11 @@ pub(super) async fn serve(
 
 /// Until the connection ends, or its client takes too long to take its answers.
 async fn drive(
-    prompt: &Prompt,
+    streams: &mut Streams,
     connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
     patience: &mut Patience,
 ) -> Result<(), ConnectionError> {
-    poll_fn(|cx| match prompt.poll(connection, cx) {
+    poll_fn(|cx| match streams.poll(connection, cx) {
         Poll::Ready(ended) => Poll::Ready(ended.map_err(Into::into)),
         Poll::Pending => patience.poll(cx).map(|()| Err(ConnectionError::Untaken(patience.limit()))),
     })
@@ -198,8 +199,8 @@ fn limits(settings: &ConnectionSettings) -> Limits {
     }
 }
 
-fn builder(settings: &ConnectionSettings, prompt: &Prompt) -> http2::Builder<Prompt> {
-    let mut builder = http2::Builder::new(prompt.clone());
+fn builder(settings: &ConnectionSettings, executor: Prompt) -> http2::Builder<Prompt> {
+    let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)

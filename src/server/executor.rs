@@ -1,10 +1,11 @@
-//! Where the streams of a connection run: on the connection's own task, as long as they are ready at once.
+//! Where the streams of a connection run: on the connection's own task.
 //!
 //! hyper hands each stream's future to an executor, which as a rule makes a task of it: an allocation, a trip through the
 //! scheduler's queue, a wake-up of the task, and one of the connection when the answer is there. An answer from the cache
 //! is ready at the first poll, and costs less than that trip. So the futures are queued, and polled once right after the
-//! connection was; only those that must wait for something become tasks. The answers of all that were ready leave in one
-//! write.
+//! connection was; those that must wait for something are polled again when it is there, still here. The answers of all
+//! that were ready leave in one write, also those of many callers who waited for the same fetch: as tasks of their own, each
+//! would have the connection write before the next is polled.
 
 use std::{
     future::Future,
@@ -15,6 +16,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures_util::{FutureExt as _, StreamExt as _, future::CatchUnwind, stream::FuturesUnordered};
 use hyper::rt::Executor;
 
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -23,8 +25,8 @@ type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// next calls ready would keep the thread. A turn is at most as many calls as a connection may have at once.
 const TURNS: usize = 8;
 
-/// Queues futures for [`Prompt::run`]. Clones share the queue; the lock is never contended, as hyper queues while it is
-/// polled by the task that runs the queue.
+/// Queues futures for [`Streams`]. Clones share the queue; the lock is never contended, as hyper queues while it is polled
+/// by the task that empties the queue.
 #[derive(Clone, Default)]
 pub(super) struct Prompt {
     queue: Arc<Mutex<Vec<Stream>>>,
@@ -36,14 +38,31 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Prompt {
     }
 }
 
-impl Prompt {
+/// The streams of one connection. They end with it.
+#[derive(Default)]
+pub(super) struct Streams {
+    prompt: Prompt,
+    /// Polled once, and not finished. A panic ends its stream alone, as it would in a task of its own.
+    waiting: FuturesUnordered<CatchUnwind<AssertUnwindSafe<Stream>>>,
+}
+
+impl Streams {
+    /// What hyper hands streams to.
+    pub(super) fn executor(&self) -> Prompt {
+        self.prompt.clone()
+    }
+
     /// Polls `connection` and the streams that it starts, until neither has anything to do, or it is others' turn.
-    pub(super) fn poll<C: Future + Unpin>(&self, connection: &mut C, cx: &mut Context<'_>) -> Poll<C::Output> {
+    pub(super) fn poll<C: Future + Unpin>(&mut self, connection: &mut C, cx: &mut Context<'_>) -> Poll<C::Output> {
         for _ in 0..TURNS {
             let polled = Pin::new(&mut *connection).poll(cx);
-            // What they have answered is still to be written, so the connection is polled again.
-            if polled.is_ready() || !self.run(cx) {
+            if polled.is_ready() {
                 return polled;
+            }
+            let (some_began, some_ended) = (self.begin(cx), self.go_on(cx));
+            // What they have answered is still to be written, so the connection is polled again.
+            if !some_began && !some_ended {
+                return Poll::Pending;
             }
         }
         // Others want the thread as well.
@@ -51,25 +70,32 @@ impl Prompt {
         Poll::Pending
     }
 
-    /// Polls each queued stream once and makes tasks of those that are not finished; `false` if there was none.
-    fn run(&self, cx: &mut Context<'_>) -> bool {
-        let mut streams = mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Polls each queued stream once; `false` if there was none.
+    fn begin(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut streams = mem::take(&mut *self.prompt.queue.lock().unwrap_or_else(PoisonError::into_inner));
         if streams.is_empty() {
             return false;
         }
         for mut stream in streams.drain(..) {
-            // A panic ends its stream alone, as it would in a task of its own.
             match catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(cx))) {
-                Ok(Poll::Pending) => drop(tokio::spawn(stream)),
+                Ok(Poll::Pending) => self.waiting.push(AssertUnwindSafe(stream).catch_unwind()),
                 Ok(Poll::Ready(())) | Err(_) => {}
             }
         }
         // The room is used again.
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.prompt.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.is_empty() {
             *queue = streams;
         }
         true
+    }
+
+    /// Polls the waiting streams for which something has come; `false` if none ended. One that only gets on has woken the
+    /// connection by what it sent.
+    fn go_on(&mut self, cx: &mut Context<'_>) -> bool {
+        let before = self.waiting.len();
+        while let Poll::Ready(Some(_)) = self.waiting.poll_next_unpin(cx) {}
+        self.waiting.len() < before
     }
 }
 
@@ -77,20 +103,18 @@ impl Prompt {
 mod tests {
     use std::{
         future::{pending, poll_fn, ready},
+        pin::pin,
         sync::atomic::{AtomicUsize, Ordering},
     };
 
-    use tokio::sync::oneshot;
+    use futures_util::poll;
+    use tokio::{sync::oneshot, task::yield_now};
 
     use super::*;
 
     /// A connection that starts these streams when it is first polled, and ends when it is told.
-    fn connection(
-        prompt: &Prompt,
-        streams: Vec<Stream>,
-        end: oneshot::Receiver<()>,
-    ) -> Pin<Box<dyn Future<Output = ()>>> {
-        let prompt = prompt.clone();
+    fn connection(of: &Streams, streams: Vec<Stream>, end: oneshot::Receiver<()>) -> Pin<Box<dyn Future<Output = ()>>> {
+        let prompt = of.executor();
         Box::pin(async move {
             for stream in streams {
                 prompt.execute(stream);
@@ -108,30 +132,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_ready_runs_at_once_and_what_waits_becomes_a_task() {
-        let (prompt, done, (wake, woken), (_end, ended)) =
-            (Prompt::default(), Arc::new(AtomicUsize::new(0)), oneshot::channel(), oneshot::channel());
-        let waits = counting(&done, async { woken.await.unwrap() });
-        let streams = vec![counting(&done, ready(())), waits, counting(&done, ready(()))];
-        let mut connection = connection(&prompt, streams, ended);
+    async fn what_is_ready_runs_at_once_and_what_waits_goes_on_when_it_is_woken() {
+        let (mut streams, done, (_end, ended)) =
+            (Streams::default(), Arc::new(AtomicUsize::new(0)), oneshot::channel());
+        let (wake, woken): (Vec<_>, Vec<_>) = (0..300).map(|_| oneshot::channel()).unzip();
+        let mut some = vec![counting(&done, ready(())), counting(&done, ready(()))];
+        some.extend(woken.into_iter().map(|woken| counting(&done, async { woken.await.unwrap() })));
+        let mut connection = connection(&streams, some, ended);
+        let mut driving = pin!(poll_fn(|cx| streams.poll(&mut connection, cx)));
         // One poll, without a turn of the scheduler.
-        poll_fn(|cx| {
-            assert!(prompt.poll(&mut connection, cx).is_pending());
-            Poll::Ready(())
-        })
-        .await;
+        assert!(poll!(driving.as_mut()).is_pending());
         assert_eq!(done.load(Ordering::SeqCst), 2);
-        wake.send(()).unwrap();
-        // The connection is not polled any more; the stream goes on by itself.
-        while done.load(Ordering::SeqCst) < 3 {
-            tokio::task::yield_now().await;
+        for wake in wake {
+            wake.send(()).unwrap();
+        }
+        // More than tokio lets one task do at a time.
+        while done.load(Ordering::SeqCst) < 302 {
+            assert!(poll!(driving.as_mut()).is_pending());
+            yield_now().await;
         }
     }
 
     #[tokio::test]
     async fn the_connection_is_polled_again_after_streams_ran() {
-        let prompt = Prompt::default();
-        let mut polls = 0;
+        let mut streams = Streams::default();
+        let (prompt, mut polls) = (streams.executor(), 0);
         let mut connection = Box::pin(poll_fn(|_| {
             polls += 1;
             if polls == 1 {
@@ -139,46 +164,47 @@ mod tests {
             }
             Poll::<()>::Pending
         }));
-        poll_fn(|cx| {
-            assert!(prompt.poll(&mut connection, cx).is_pending());
-            Poll::Ready(())
-        })
-        .await;
+        assert!(poll!(poll_fn(|cx| streams.poll(&mut connection, cx))).is_pending());
         drop(connection);
         assert_eq!(polls, 2);
     }
 
     #[tokio::test]
     async fn a_panic_ends_its_stream_alone() {
-        let (prompt, done, (_end, ended)) = (Prompt::default(), Arc::new(AtomicUsize::new(0)), oneshot::channel());
-        let panics = counting(&done, async { panic!("scripted") });
-        let streams = vec![panics, counting(&done, ready(())), Box::pin(pending())];
-        let mut connection = connection(&prompt, streams, ended);
-        poll_fn(|cx| {
-            assert!(prompt.poll(&mut connection, cx).is_pending());
-            Poll::Ready(())
-        })
-        .await;
-        assert_eq!(done.load(Ordering::SeqCst), 1);
+        let (mut streams, done, (_end, ended)) =
+            (Streams::default(), Arc::new(AtomicUsize::new(0)), oneshot::channel());
+        let at_once = counting(&done, async { panic!("scripted") });
+        let later = counting(&done, async {
+            yield_now().await;
+            panic!("scripted")
+        });
+        let gets_on = counting(&done, yield_now());
+        let some = vec![at_once, later, gets_on, counting(&done, ready(())), Box::pin(pending())];
+        let mut connection = connection(&streams, some, ended);
+        let mut driving = pin!(poll_fn(|cx| streams.poll(&mut connection, cx)));
+        while done.load(Ordering::SeqCst) < 2 {
+            assert!(poll!(driving.as_mut()).is_pending());
+            yield_now().await;
+        }
     }
 
     #[tokio::test]
     async fn a_connection_that_always_has_another_stream_lets_others_have_the_thread() {
-        let prompt = Prompt::default();
-        let polls = Arc::new(AtomicUsize::new(0));
+        let mut streams = Streams::default();
+        let (prompt, polls) = (streams.executor(), Arc::new(AtomicUsize::new(0)));
         let counted = Arc::clone(&polls);
         let mut connection = Box::pin(poll_fn(|_| {
             counted.fetch_add(1, Ordering::SeqCst);
             prompt.execute(ready(()));
             Poll::<()>::Pending
         }));
-        let driving = poll_fn(|cx| prompt.poll(&mut connection, cx));
+        let driving = poll_fn(|cx| streams.poll(&mut connection, cx));
         tokio::select! {
             biased;
             () = driving => unreachable!("it never ends"),
             () = async {
                 while polls.load(Ordering::SeqCst) < 3 * TURNS {
-                    tokio::task::yield_now().await;
+                    yield_now().await;
                 }
             } => {}
         }
@@ -187,9 +213,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_the_connection_is_the_end() {
-        let (prompt, (end, ended)) = (Prompt::default(), oneshot::channel());
-        let mut connection = connection(&prompt, vec![Box::pin(ready(()))], ended);
+        let (mut streams, (end, ended)) = (Streams::default(), oneshot::channel());
+        let mut connection = connection(&streams, vec![Box::pin(ready(()))], ended);
         end.send(()).unwrap();
-        poll_fn(|cx| prompt.poll(&mut connection, cx)).await;
+        poll_fn(|cx| streams.poll(&mut connection, cx)).await;
     }
 }

@@ -47,7 +47,7 @@ async fn ten_thousand_callers_of_one_cold_key_cost_one_call() {
 async fn a_waiter_is_a_future_of_less_than_two_kibibytes() {
     let bench = slow();
     let key = key("cold");
-    let waiter = bench.describer.describe(&key, None, None, Instant::now(), std::future::pending());
+    let waiter = bench.describer.describe(&key, None, None, Instant::now(), std::future::pending);
     assert!(size_of_val(&waiter) < 2048, "{}", size_of_val(&waiter));
 }
 

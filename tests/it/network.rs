@@ -239,15 +239,13 @@ async fn ask_beside_unresolved_names() {
     let misses: Vec<_> = (0..2 * settings.limits.in_flight)
         .map(|i| {
             let (describer, key) = (describer.clone(), key(&format!("miss-{i}")));
-            tokio::spawn(
-                async move { describer.describe(&key, None, None, Instant::now() + PATIENCE, pending()).await },
-            )
+            tokio::spawn(async move { describer.describe(&key, None, None, Instant::now() + PATIENCE, pending).await })
         })
         .collect();
     while !misses.iter().any(tokio::task::JoinHandle::is_finished) {
         tokio::task::yield_now().await;
         let asked_at = Instant::now();
-        let reply = describer.describe(&key("known"), None, None, asked_at + PATIENCE, pending()).await;
+        let reply = describer.describe(&key("known"), None, None, asked_at + PATIENCE, pending).await;
         assert!(matches!(reply.status, CacheStatus::Hit { .. }), "{:?}", reply.status);
         assert!(asked_at.elapsed() < MOMENT, "{:?}", asked_at.elapsed());
     }

@@ -326,7 +326,7 @@ async fn play(fates: Vec<Fate>, steps: Vec<Step>) {
                 callers.push(tokio::spawn(async move {
                     let start = Instant::now();
                     let deadline = start + patience.min(MAX_CALL);
-                    let reply = describer.describe(&key, None, max_age, deadline, pending()).await;
+                    let reply = describer.describe(&key, None, max_age, deadline, pending).await;
                     let (waited, at) = (start.elapsed(), Instant::now());
                     heard.lock().unwrap().push(Heard { key, max_age, patience, waited, at, reply });
                 }));

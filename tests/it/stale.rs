@@ -391,7 +391,7 @@ async fn when_told_to_stop_waiting_something_stale_is_given_or_the_truth() {
     tokio::time::sleep(31 * SECOND).await;
     let stopped = async |name: &str| {
         let deadline = tokio::time::Instant::now() + 9 * SECOND;
-        bench.describer.describe(&key(name), None, None, deadline, tokio::time::sleep(SECOND)).await
+        bench.describer.describe(&key(name), None, None, deadline, || tokio::time::sleep(SECOND)).await
     };
     let reply = stopped("known").await;
     assert_eq!(reply.status, CacheStatus::Stale { since: 2 * SECOND, because: StaleBecause::Draining });

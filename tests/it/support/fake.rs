@@ -109,12 +109,12 @@ impl Bench {
 
     /// A call whose caller waits ten seconds and accepts what policy accepts.
     pub(crate) async fn ask(&self, key: &JobKey) -> Reply {
-        self.describer.describe(key, None, None, Instant::now() + Duration::from_secs(10), pending()).await
+        self.describer.describe(key, None, None, Instant::now() + Duration::from_secs(10), pending).await
     }
 
     /// A call whose caller waits ten seconds and accepts an answer of at most `max_age`.
     pub(crate) async fn ask_within(&self, key: &JobKey, max_age: Duration) -> Reply {
-        self.describer.describe(key, None, Some(max_age), Instant::now() + Duration::from_secs(10), pending()).await
+        self.describer.describe(key, None, Some(max_age), Instant::now() + Duration::from_secs(10), pending).await
     }
 
     /// A call that runs by itself, whose caller waits `patience`.
@@ -130,9 +130,9 @@ impl Bench {
         patience: Duration,
     ) -> tokio::task::JoinHandle<Reply> {
         let (describer, key, asker) = (self.describer.clone(), key.clone(), asker.cloned());
-        tokio::spawn(async move {
-            describer.describe(&key, asker.as_ref(), None, Instant::now() + patience, pending()).await
-        })
+        tokio::spawn(
+            async move { describer.describe(&key, asker.as_ref(), None, Instant::now() + patience, pending).await },
+        )
     }
 }
 
