@@ -19,9 +19,10 @@ use crate::{
 const READ_SIZE: usize = 256 * 1024;
 /// A power of two well above the streams that any server allows at once.
 const PLACES: usize = 4096;
-/// So many header blocks of each connection are decoded: its first, because each depends on those before it. Later answers
-/// are compared in their DATA, and must end as the first ones did.
-const DECODED: u32 = 64;
+/// So many header blocks are decoded: each connection's first, because each depends on those before it. Later answers are
+/// compared in their DATA, and must end as the first ones did. More would cost a load of short questions on many
+/// connections more than the server that it asks.
+const DECODED: usize = 256;
 
 /// What all connections of a load share.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ struct Place {
 
 pub(crate) struct Connection {
     address: SocketAddr,
+    count: usize,
     socket: TcpStream,
     input: Vec<u8>,
     filled: usize,
@@ -60,11 +62,12 @@ pub(crate) struct Connection {
     owed: u32,
     going_away: bool,
     headers: Decoder<'static>,
-    decoded: u32,
+    to_decode: usize,
 }
 
 impl Connection {
-    pub(crate) fn open(address: SocketAddr, registry: &Registry, token: Token) -> Outcome<Self> {
+    /// One of `count` connections of a load.
+    pub(crate) fn open(address: SocketAddr, count: usize, registry: &Registry, token: Token) -> Outcome<Self> {
         let mut this = Self {
             address,
             socket: dial(address, registry, token)?,
@@ -79,7 +82,8 @@ impl Connection {
             owed: 0,
             going_away: false,
             headers: Decoder::new(),
-            decoded: 0,
+            count,
+            to_decode: DECODED.div_ceil(count),
         };
         this.flush()?;
         Ok(this)
@@ -88,7 +92,7 @@ impl Connection {
     /// Replaces a connection that was told to go away, once all its questions are answered.
     pub(crate) fn renew(&mut self, registry: &Registry, token: Token) -> Outcome<()> {
         if self.going_away && self.in_flight == 0 {
-            *self = Self::open(self.address, registry, token)?;
+            *self = Self::open(self.address, self.count, registry, token)?;
         }
         Ok(())
     }
@@ -106,7 +110,7 @@ impl Connection {
             return Err("a stream was never answered".into());
         }
         *place = Some(Place { stream, key, due, received: 0, wanted: 0 });
-        shared.question.write(&mut self.output, stream, key);
+        shared.question.write(&mut self.output, stream == 1, stream, key);
         self.window -= i64::try_from(shared.question.payload())?;
         self.next_stream += 2;
         self.in_flight += 1;
@@ -181,8 +185,8 @@ impl Connection {
                 if !frame.is(END_HEADERS) {
                     return Err("header blocks in pieces".into());
                 }
-                if self.decoded < DECODED {
-                    self.decoded += 1;
+                if self.to_decode > 0 {
+                    self.to_decode -= 1;
                     self.decode(frame, &shared.expected)?;
                 }
                 if frame.is(END_STREAM) {

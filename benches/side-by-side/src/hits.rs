@@ -75,7 +75,7 @@ pub(crate) fn rounds(runners: &mut [Runner], rounds: usize, time: Duration) -> O
         for (index, load) in order {
             let runner = &mut runners[index];
             let name = runner.peer.name();
-            let burst = burst(runner, LOADS[load], &Keys::Random(1), time).map_err(|e| format!("{name}: {e}"))?;
+            let burst = burst(runner, LOADS[load], &Keys::One(0), time).map_err(|e| format!("{name}: {e}"))?;
             bursts.entry((name, load)).or_default().push(burst);
         }
         eprintln!("round {} of {rounds}", round + 1);

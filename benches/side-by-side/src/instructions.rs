@@ -93,8 +93,8 @@ fn counted(
     };
     let mut load = Load::connect(address, 1, peer.question(), expected)?;
     // The miss first, alone.
-    load.run(1, Keys::Random(1), Until::Asked(1), Pace::Waves)?;
-    load.run(streams, Keys::Random(1), Until::Asked(hits), Pace::Waves)?;
+    load.run(1, Keys::One(0), Until::Asked(1), Pace::Waves)?;
+    load.run(streams, Keys::One(0), Until::Asked(hits), Pace::Waves)?;
     drop(load);
     server.terminate()?;
     let counts = read(&fs::read_to_string(&out)?)?;

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Which jobs to ask for.
 #[derive(Debug, Clone)]
 pub(crate) enum Keys {
+    /// Always the same.
+    One(u32),
     /// Any of the first so many.
     Random(u32),
     /// One after the other.
@@ -31,7 +33,7 @@ pub(crate) enum Keys {
 impl Keys {
     fn next(&mut self) -> Option<u32> {
         match self {
-            Self::Random(1) => Some(0),
+            Self::One(job) => Some(*job),
             Self::Random(count) => Some(fastrand::u32(..*count)),
             Self::InTurn(range) => range.next(),
         }
@@ -74,7 +76,7 @@ pub(crate) struct Load {
 impl Load {
     pub(crate) fn connect(address: SocketAddr, count: usize, question: Question, expected: Expected) -> Outcome<Self> {
         let poll = Poll::new()?;
-        let open = |index| Connection::open(address, poll.registry(), Token(index));
+        let open = |index| Connection::open(address, count, poll.registry(), Token(index));
         let connections = (0..count).map(open).collect::<Outcome<_>>()?;
         let shared = Shared { question, expected, scratch: Vec::new(), answered: 0, latencies: None };
         Ok(Self { poll, events: Events::with_capacity(1024), connections, shared })

@@ -52,9 +52,9 @@ struct Arguments {
     /// Where to draw CPU per call as an SVG
     #[arg(long)]
     plot: Option<PathBuf>,
-    /// Only the comparison of hits
-    #[arg(long)]
-    hits_only: bool,
+    /// Which figures: hits, latency (with hits), misses, stampede, footprint, keys [default: all]
+    #[arg(long, value_delimiter = ',')]
+    figures: Vec<String>,
     /// The core of the servers; `run` puts this program on another
     #[arg(long, default_value = "0")]
     server_core: String,
@@ -85,26 +85,37 @@ fn measure(arguments: &Arguments, place: &Place) -> Outcome<()> {
     if let Some(file) = &arguments.instructions {
         return count(file, arguments, place, &upstream);
     }
-    let is_wanted = |peer: &Peer| arguments.only.is_empty() || arguments.only.iter().any(|name| name == peer.name());
-    let wanted: Vec<_> = Peer::ALL.into_iter().filter(is_wanted).collect();
-    let mut runners = hits::start(&wanted, place, &upstream, &arguments.more)?;
-    let bursts = hits::rounds(&mut runners, arguments.rounds, Duration::from_millis(arguments.burst))?;
-    println!("## Hits\n{}", hits::table(&bursts));
-    if let Some(file) = &arguments.plot {
-        std::fs::write(file, plot::svg(&bursts))?;
+    let is_among = |list: &[String], name: &str| list.is_empty() || list.iter().any(|one| one == name);
+    let figure = |name| is_among(&arguments.figures, name);
+    let (more, rounds, time) = (&arguments.more, arguments.rounds, Duration::from_millis(arguments.burst));
+    let mut lines = Vec::new();
+    if figure("hits") {
+        let wanted: Vec<_> = Peer::ALL.into_iter().filter(|peer| is_among(&arguments.only, peer.name())).collect();
+        let mut runners = hits::start(&wanted, place, &upstream, more)?;
+        let bursts = hits::rounds(&mut runners, rounds, time)?;
+        println!("## Hits\n{}", hits::table(&bursts));
+        if let Some(file) = &arguments.plot {
+            std::fs::write(file, plot::svg(&bursts))?;
+        }
+        if figure("latency") {
+            lines = more::latency(&mut runners, &bursts, rounds, time)?;
+        }
     }
-    if arguments.hits_only {
-        return Ok(());
+    if figure("misses") {
+        lines.extend(more::misses(place, &upstream, 5, 1000, more)?);
     }
-    let more = &arguments.more;
-    let time = Duration::from_millis(arguments.burst);
-    let mut lines = more::latency(&mut runners, &bursts, arguments.rounds, time)?;
-    drop(runners);
-    lines.extend(more::misses(place, &upstream, 5, 1000, more)?);
-    lines.extend(more::stampede(place, &upstream, more)?);
-    lines.extend(more::footprint(place, &upstream, 11, more)?);
-    lines.extend(more::keys(place, &upstream, arguments.jobs, arguments.rounds, time, more)?);
-    println!("\n## Other figures\n\n{}", more::table(&lines));
+    if figure("stampede") {
+        lines.extend(more::stampede(place, &upstream, more)?);
+    }
+    if figure("footprint") {
+        lines.extend(more::footprint(place, &upstream, 11, more)?);
+    }
+    if figure("keys") {
+        lines.extend(more::keys(place, &upstream, arguments.jobs, rounds, time, more)?);
+    }
+    if !lines.is_empty() {
+        println!("\n## Other figures\n\n{}", more::table(&lines));
+    }
     Ok(())
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn latency(runners: &mut [Runner], bursts: &Bursts, rounds: usize, ti
             let rate = spread(known.iter().map(Burst::calls_per_second)).median / 2.0;
             let mut load =
                 Load::connect(runner.server.address, LOADS[0].0, runner.peer.question(), runner.expected.clone())?;
-            let (tally, latencies, late) = load.run_at(rate, Keys::Random(1), time, 200)?;
+            let (tally, latencies, late) = load.run_at(rate, Keys::One(0), time, 200)?;
             // The first round warms up.
             if round > 0 {
                 into.push((rate, percentiles(&latencies), micros(late), tally.calls));
@@ -255,20 +255,28 @@ pub(crate) fn misses(
     Ok(lines)
 }
 
-/// 10,000 callers who want the same job, which nobody knows yet.
+/// 10,000 callers who want the same job, which nobody knows yet; again and again, about another job each time.
 pub(crate) fn stampede(place: &Place, upstream: &Upstream, more: &[String]) -> Outcome<Vec<Line>> {
     const LATENCY: Duration = Duration::from_millis(300);
+    const TIMES: u32 = 7;
     let vault = format!("slow-{}", LATENCY.as_millis());
     let server = Peer::Gateway.start(place, upstream, more)?.ok_or("no gateway")?;
-    let expected = Expected::learnt(&vault, place.completion, 1)?;
-    let mut load = Load::connect(server.address, 50, Question::new(&vault, GRPC), expected)?;
-    let before = upstream.calls();
-    let tally = load.run(200, Keys::Random(1), Until::Asked(10_000), Pace::Closed)?;
-    let (asked, beyond) = (upstream.calls() - before, tally.elapsed.saturating_sub(LATENCY));
-    let value = format!("{asked} upstream call; the last answer {} ms after it", beyond.as_millis());
-    let is_met = asked == 1 && tally.calls == 10_000 && beyond <= Duration::from_millis(50);
+    let mut expected = Expected::learnt(&vault, place.completion, TIMES)?;
+    let (mut beyond, mut is_right) = (Vec::new(), true);
+    for job in 0..TIMES {
+        let mut load = Load::connect(server.address, 50, Question::new(&vault, GRPC), expected)?;
+        let before = upstream.calls();
+        let tally = load.run(200, Keys::One(job), Until::Asked(10_000), Pace::Closed)?;
+        is_right &= upstream.calls() - before == 1 && tally.calls == 10_000;
+        beyond.push(tally.elapsed.saturating_sub(LATENCY).as_secs_f64() * 1e3);
+        expected = load.into_expected();
+    }
+    let beyond = spread(beyond);
+    let calls = if is_right { "1 upstream call" } else { "more than 1 upstream call" };
+    let value =
+        format!("{calls}; the last answer {:.0} ms ({:.0}–{:.0}) after it", beyond.median, beyond.low, beyond.high);
     let figure = format!("10,000 callers, one cold key, upstream latency {} ms", LATENCY.as_millis());
-    Ok(vec![Line::new(figure, value).goal("1 call, 50 ms", is_met)])
+    Ok(vec![Line::new(figure, value).goal("1 call, 50 ms", is_right && beyond.median <= 50.0)])
 }
 
 /// From the start of the process to its first answer, memory before any call, and the size of the binary.
@@ -280,7 +288,7 @@ pub(crate) fn footprint(place: &Place, upstream: &Upstream, starts: usize, more:
         let server = started(place, upstream, address, more)?;
         let expected = Expected::learnt(VAULT, place.completion, 1)?;
         let mut load = Load::connect(server.address, 1, Peer::Gateway.question(), expected)?;
-        load.run(1, Keys::Random(1), Until::Asked(1), Pace::Closed)?;
+        load.run(1, Keys::One(0), Until::Asked(1), Pace::Closed)?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
     let server = started(place, upstream, process::free_address()?, more)?;

@@ -23,6 +23,7 @@ pub(crate) const GRPC: &str = "application/grpc";
 pub(crate) enum Peer {
     Gateway,
     TonicEmpty,
+    TonicFixed,
     TonicMoka,
     BareH2,
     GrpcGo,
@@ -31,14 +32,23 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Gateway, Self::TonicEmpty, Self::TonicMoka, Self::BareH2, Self::GrpcGo, Self::Envoy, Self::Nginx];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Gateway,
+        Self::TonicEmpty,
+        Self::TonicFixed,
+        Self::TonicMoka,
+        Self::BareH2,
+        Self::GrpcGo,
+        Self::Envoy,
+        Self::Nginx,
+    ];
 
     /// The name on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
             Self::TonicEmpty => "tonic-empty",
+            Self::TonicFixed => "tonic-fixed",
             Self::TonicMoka => "tonic-moka",
             Self::BareH2 => "bare-h2",
             Self::GrpcGo => "grpc-go",
@@ -52,6 +62,7 @@ impl Peer {
         match self {
             Self::Gateway => "this gateway, a hit",
             Self::TonicEmpty => "tonic, empty handler",
+            Self::TonicFixed => "tonic, the same with our message",
             Self::TonicMoka => "tonic + moka, cloned and encoded",
             Self::BareH2 => "bare h2, fixed answer",
             Self::GrpcGo => "grpc-go, empty handler",
@@ -63,7 +74,7 @@ impl Peer {
     /// The largest ratios of our CPU per call to its own, for 32 streams and for 1 (issue 6).
     pub(crate) fn goals(self) -> Option<[f64; 2]> {
         match self {
-            Self::TonicEmpty => Some([0.45, 0.65]),
+            Self::TonicEmpty | Self::TonicFixed => Some([0.45, 0.65]),
             Self::Envoy => Some([0.5, 0.4]),
             Self::GrpcGo => Some([0.55, 0.6]),
             Self::BareH2 => Some([2.0, 1.4]),
@@ -75,7 +86,7 @@ impl Peer {
     pub(crate) fn question(self) -> Question {
         let content_type = match self {
             Self::Envoy | Self::Nginx => "application/x-protobuf",
-            Self::Gateway | Self::TonicEmpty | Self::TonicMoka | Self::BareH2 | Self::GrpcGo => GRPC,
+            Self::Gateway | Self::TonicEmpty | Self::TonicFixed | Self::TonicMoka | Self::BareH2 | Self::GrpcGo => GRPC,
         };
         Question::new(VAULT, content_type)
     }
@@ -86,7 +97,7 @@ impl Peer {
             Self::Gateway => Expected::learnt(VAULT, completion, jobs)?,
             Self::TonicMoka => Expected::named(completion)?,
             Self::TonicEmpty | Self::GrpcGo => Expected::fixed(job::frame(&DescribeJobResponse::default())),
-            Self::BareH2 => fixed(),
+            Self::TonicFixed | Self::BareH2 => fixed(),
             Self::Envoy | Self::Nginx => Expected::without_trailers(static_answer(completion).into_bytes()),
         })
     }
@@ -103,7 +114,7 @@ impl Peer {
                 environment = gateway_environment(upstream);
                 gateway_command(place, &listen)
             }
-            Self::TonicEmpty | Self::TonicMoka | Self::BareH2 => ours(self.name()),
+            Self::TonicEmpty | Self::TonicFixed | Self::TonicMoka | Self::BareH2 => ours(self.name()),
             Self::GrpcGo => {
                 let Some(program) = program("SIDE_BY_SIDE_GRPC_GO") else { return Ok(None) };
                 environment.push(("GOMAXPROCS", "1".to_owned()));
