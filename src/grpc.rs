@@ -6,6 +6,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tonic::{codegen::StdError, service::Routes};
@@ -126,10 +127,7 @@ impl Face {
         let (jobs, routes, reporter) = (self.jobs.clone(), self.routes.clone(), Arc::clone(&self.reporter));
         let envelope = Envelope::new(jobs, routes, caller, reporter, self.max_call_duration);
         let envelope = Arc::new(envelope);
-        service_fn(move |request| {
-            let envelope = Arc::clone(&envelope);
-            async move { Ok(envelope.answer(request).await) }
-        })
+        service_fn(move |request| Arc::clone(&envelope).answer(request).map(Ok))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{future::Future, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::Either};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use tokio::time::{Instant, timeout_at};
@@ -106,14 +106,13 @@ impl Envelope {
         let event = self.reporter.started(&request, received, is_ours, &self.caller, self.peer);
         let work = self.work(request, received, is_ours);
         async move {
-            let handling = async {
-                let span = event.span();
-                if span.is_recorded() {
-                    // Boxed, so that all others do not carry it about.
-                    span.clone().carry(Box::pin(self.handle(work, span))).await
-                } else {
-                    self.handle(work, span).await
-                }
+            let span = event.span();
+            let handling = self.handle(work, span);
+            let handling = if span.is_recorded() {
+                // Boxed, so that all others do not carry it about.
+                Either::Left(span.clone().carry(Box::pin(handling)))
+            } else {
+                Either::Right(handling)
             };
             let handling = AssertUnwindSafe(handling).catch_unwind();
             let Handled { response, outcome } = handling.await.unwrap_or_else(|_| panicked());
@@ -149,7 +148,12 @@ impl Envelope {
             Work::DescribeJob { body, received, timeout } => match &self.jobs {
                 Some(jobs) => {
                     let context = CallContext { received, timeout, asker: self.identity.as_ref(), span };
-                    jobs.describe_job(body, &context).await
+                    match jobs.deadline(&context) {
+                        Some(deadline) => {
+                            jobs.describe_job(body, &context, deadline).await.unwrap_or_else(Handled::from)
+                        }
+                        None => status::of(CallError::NoTime).into(),
+                    }
                 }
                 None => status::of(CallError::Unimplemented("no such service or method".to_owned())).into(),
             },

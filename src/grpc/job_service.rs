@@ -69,19 +69,15 @@ impl JobService {
 
     /// Receives the request, asks the use case and answers, all before the deadline: a caller who never finishes sending is
     /// not waited for, and neither is one while the process ends.
-    pub(super) async fn describe_job<B>(&self, body: B, call: &CallContext<'_>) -> Handled
-    where
-        B: HttpBody<Data = Bytes>,
-    {
-        match self.deadline(call) {
-            Some(deadline) => self.answer(body, call, deadline).await.unwrap_or_else(Handled::from),
-            None => status::of(CallError::NoTime).into(),
-        }
-    }
-
+    ///
     /// The steps of a call: receive, validate, ask the policy, describe. The cache is asked last, so nobody whom the policy
     /// denies can learn from anything here what is in it.
-    async fn answer<B>(&self, body: B, call: &CallContext<'_>, deadline: Instant) -> Result<Handled, Status>
+    pub(super) async fn describe_job<B>(
+        &self,
+        body: B,
+        call: &CallContext<'_>,
+        deadline: Instant,
+    ) -> Result<Handled, Status>
     where
         B: HttpBody<Data = Bytes>,
     {
@@ -131,7 +127,7 @@ impl JobService {
     }
 
     /// The earlier of the caller's deadline and our own limit; `None` if the caller leaves no time at all.
-    fn deadline(&self, call: &CallContext<'_>) -> Option<Instant> {
+    pub(super) fn deadline(&self, call: &CallContext<'_>) -> Option<Instant> {
         match call.timeout {
             Some(Duration::ZERO) => None,
             timeout => Some(call.received + timeout.map_or(self.max_call_duration, |t| t.min(self.max_call_duration))),

@@ -1,15 +1,24 @@
 //! One fetch per key, whoever comes and goes (faults.md, K), with the clock paused.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use glacier_gateway::{
     cache::{Description, Finding, Observation, Rejected},
+    caller::Caller,
     clock::Moment,
     describe::{CacheStatus, DescribeError, DescribeSettings, FetchLimits, Forwarded},
+    grpc::{Face, GrpcSettings},
+    lifecycle::Lifecycle,
+    metrics::CallMetrics,
     proto::v1::{StatusCode, Tier},
+    traces::Tracer,
     upstream::UpstreamErrorKind,
 };
+use http::Request;
+use http_body_util::Full;
 use tokio::{sync::Semaphore, time::Instant};
+use tower::Service as _;
 
 use crate::support::fake::{Bench, answer, error, job, key, running, succeeded};
 
@@ -40,6 +49,18 @@ async fn ten_thousand_callers_of_one_cold_key_cost_one_call() {
         }
     }
     assert_eq!((bench.calls(), started), (1, 1));
+}
+
+/// Every call has one, and it is moved on its way to hyper.
+#[tokio::test]
+async fn the_future_of_a_call_is_less_than_a_kibibyte() {
+    let (bench, lifecycle) = (slow(), Lifecycle::new());
+    let (describer, phase) = (bench.describer.clone(), lifecycle.watch());
+    let (settings, metrics) = (GrpcSettings::default(), CallMetrics::default());
+    let face = Face::new(describer, None, &phase, &settings, &metrics, Tracer::default()).unwrap();
+    let caller = Caller { address: SocketAddr::from(([192, 0, 2, 1], 1)), identity: None };
+    let call = face.for_caller(&caller).call(Request::new(Full::<Bytes>::default()));
+    assert!(size_of_val(&call) < 1024, "{} bytes", size_of_val(&call));
 }
 
 /// K1, the memory: a waiter is its future and a place in the channel's list, nothing on the heap that grows.
