@@ -40,7 +40,7 @@ pub struct CacheSettings {
 
 impl Default for CacheSettings {
     fn default() -> Self {
-        // About 100,000 jobs of typical size.
+        // About 120,000 jobs of typical size.
         Self { capacity_bytes: 128 * 1024 * 1024 }
     }
 }
