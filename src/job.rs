@@ -25,8 +25,8 @@ const JOB_ID_MAX: usize = 256;
 /// A job's full name: account, vault and job id, all legal. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct JobKey {
-    /// `account/vault/job`; no part can hold a slash, so the text is unambiguous. One allocation per key: a cache of a
-    /// million jobs feels the difference to three.
+    /// `account/vault/job`; no part can hold a slash, so the text is unambiguous. One allocation, since every call makes a
+    /// key.
     text: Arc<str>,
     /// Which account [`OWN_ACCOUNT`] stands for; always the default one where an account is named.
     identity: Identity,
@@ -82,7 +82,7 @@ impl JobKey {
         self.part(2)
     }
 
-    /// `account/vault/job`, for logs and weights.
+    /// `account/vault/job`, for logs.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -95,7 +95,7 @@ impl JobKey {
 /// Room for the longest key.
 const LONGEST_KEY: usize = ACCOUNT_DIGITS + 1 + VAULT_NAME_MAX + 1 + JOB_ID_MAX;
 
-/// The parts of a key with slashes between them, with one allocation: every call makes a key.
+/// The parts of a key with slashes between them, with one allocation.
 fn joined(parts: [&str; 3]) -> Arc<str> {
     let mut text = [b'/'; LONGEST_KEY];
     let mut end = 0;
