@@ -38,11 +38,11 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Prompt {
     }
 }
 
-/// The streams of one connection. They end with it.
+/// The streams of one connection. They end with it, so it must be dropped first.
 #[derive(Default)]
 pub(super) struct Streams {
     prompt: Prompt,
-    /// Polled once, and not finished. A panic ends its stream alone, as it would in a task of its own.
+    /// Polled once, and not finished. A panic when polled ends its stream alone, as it would in a task of its own.
     waiting: FuturesUnordered<CatchUnwind<AssertUnwindSafe<Stream>>>,
 }
 
@@ -96,6 +96,16 @@ impl Streams {
         let before = self.waiting.len();
         while let Poll::Ready(Some(_)) = self.waiting.poll_next_unpin(cx) {}
         self.waiting.len() < before
+    }
+}
+
+impl Drop for Streams {
+    /// hyper may queue streams in the very poll that ends the connection. They hold the queue that holds them: it is emptied
+    /// here, or they would never be dropped.
+    fn drop(&mut self) {
+        let never_begun = mem::take(&mut *self.prompt.queue.lock().unwrap_or_else(PoisonError::into_inner));
+        // Whatever their ends do, the lock is free.
+        drop(never_begun);
     }
 }
 
@@ -209,6 +219,26 @@ mod tests {
             } => {}
         }
         assert_eq!(polls.load(Ordering::SeqCst), 3 * TURNS, "it is polled again by itself");
+    }
+
+    /// Each holds the executor, as hyper's streams do.
+    #[tokio::test]
+    async fn streams_that_come_with_the_end_of_the_connection_are_dropped_with_it() {
+        let (mut streams, held) = (Streams::default(), Arc::new(()));
+        let prompt = streams.executor();
+        let mut connection = Box::pin(poll_fn(|_| {
+            for _ in 0..3 {
+                let holds = (prompt.clone(), Arc::clone(&held));
+                prompt.execute(async move {
+                    pending::<()>().await;
+                    drop(holds);
+                });
+            }
+            Poll::Ready(())
+        }));
+        poll_fn(|cx| streams.poll(&mut connection, cx)).await;
+        drop((connection, streams));
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 
     #[tokio::test]

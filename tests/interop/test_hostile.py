@@ -13,6 +13,7 @@ import threading
 import time
 
 import grpc
+import hpack
 import pytest
 from glacier.jobs.v1 import job_service_pb2 as pb
 from glacier.jobs.v1 import job_service_pb2_grpc
@@ -22,6 +23,7 @@ from wire import (
     ACK,
     CONTINUATION,
     DATA,
+    DESCRIBE_JOB,
     END_HEADERS,
     END_STREAM,
     GOAWAY,
@@ -412,6 +414,28 @@ def test_idle_connections_cost_little_memory(upstream):
         print(f"{count} idle connections: {each / 1024:.1f} KiB each")
         assert each < 64 * 1024
         held.pop_all().close()
+
+
+def test_calls_that_come_with_the_end_of_their_connection_are_not_kept(gateway):
+    """A CONNECT that has a body ends a connection, together with the calls that came just before it."""
+    large = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", DESCRIBE_JOB.encode()), (b":authority", b"gateway")]
+    large += [(b"content-type", b"application/grpc"), (b"x-large", b"x" * 12_000)]
+    connect = [(b":method", b"CONNECT"), (b":authority", b"gateway"), (b"content-length", b"5")]
+    # Never indexed, so that the blocks do not depend on those before them.
+    never = [[(*line, True) for line in lines] for lines in (large, connect)]
+    large, connect = (hpack.Encoder().encode(lines, huffman=False) for lines in never)
+    calls = b"".join(frame(HEADERS, END_HEADERS, stream, large) for stream in range(1, 2 * 199, 2))
+    opening = PREFACE + frame(SETTINGS) + calls + frame(HEADERS, END_HEADERS, 2 * 199 + 1, connect)
+
+    def end_some(count):
+        for _ in range(count):
+            with Wire(gateway.address, opening) as wire:
+                wire.wait_until_closed()
+
+    end_some(3)
+    with unharmed(gateway, memory=16 * MIB):
+        # Each left 0.7 MiB behind.
+        end_some(60)
 
 
 def test_only_a_dead_peer_is_reaped(upstream):
