@@ -38,6 +38,7 @@ pub(crate) mod listener;
 mod places;
 mod preface;
 pub mod tls;
+mod turn;
 mod untaken;
 
 use connection::ConnectionError;

@@ -10,10 +10,7 @@ use std::{
 
 use http::Response;
 use hyper::server::conn::http2;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep_until, timeout},
@@ -149,13 +146,12 @@ pub(super) async fn serve(
             }
         }
     };
-    let guarded = TokioIo::new(Guarded::new(stream, limits(&settings)));
     let mut streams = Streams::default();
+    let guarded = TokioIo::new(Guarded::new(stream, limits(&settings)));
     let untaken = Untaken::default();
     let mut patience = Patience::new(untaken.clone(), settings.write_timeout);
     let service = service.map_response(move |answer: Response<_>| answer.map(|body| untaken.follow(body)));
-    let mut connection =
-        builder(&settings, streams.executor()).serve_connection(guarded, TowerToHyperService::new(service));
+    let mut connection = builder(&settings, &streams).serve_connection(guarded, TowerToHyperService::new(service));
 
     let spread = 1.0 + AGE_SPREAD * (2.0 * fastrand::f64() - 1.0);
     let old = Instant::now() + settings.max_age.mul_f64(spread);
@@ -199,10 +195,10 @@ fn limits(settings: &ConnectionSettings) -> Limits {
     }
 }
 
-fn builder(settings: &ConnectionSettings, executor: Prompt) -> http2::Builder<Prompt> {
-    let mut builder = http2::Builder::new(executor);
+fn builder(settings: &ConnectionSettings, streams: &Streams) -> http2::Builder<Prompt> {
+    let mut builder = http2::Builder::new(streams.executor());
     builder
-        .timer(TokioTimer::new())
+        .timer(streams.timer())
         .auto_date_header(false)
         .max_concurrent_streams(settings.max_concurrent_streams)
         .initial_stream_window_size(settings.stream_window)

@@ -19,6 +19,8 @@ use std::{
 use futures_util::{FutureExt as _, StreamExt as _, future::CatchUnwind, stream::FuturesUnordered};
 use hyper::rt::Executor;
 
+use super::turn::TurnTimer;
+
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// How often a connection and its streams are polled in turn before other tasks get theirs: a client that always has its
@@ -42,6 +44,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Prompt {
 #[derive(Default)]
 pub(super) struct Streams {
     prompt: Prompt,
+    timer: TurnTimer,
     /// Polled once, and not finished. A panic when polled ends its stream alone, as it would in a task of its own.
     waiting: FuturesUnordered<CatchUnwind<AssertUnwindSafe<Stream>>>,
 }
@@ -52,8 +55,14 @@ impl Streams {
         self.prompt.clone()
     }
 
+    /// What hyper asks for the time.
+    pub(super) fn timer(&self) -> TurnTimer {
+        self.timer.clone()
+    }
+
     /// Polls `connection` and the streams that it starts, until neither has anything to do, or it is others' turn.
     pub(super) fn poll<C: Future + Unpin>(&mut self, connection: &mut C, cx: &mut Context<'_>) -> Poll<C::Output> {
+        self.timer.begin();
         for _ in 0..TURNS {
             let polled = Pin::new(&mut *connection).poll(cx);
             if polled.is_ready() {
