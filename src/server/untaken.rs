@@ -9,7 +9,7 @@
 use std::{
     future::Future as _,
     io::IoSlice,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +20,10 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    task::unconstrained,
+    time::{Sleep, sleep},
+};
 
 /// What the bodies of one connection have given and its client has not taken. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -78,8 +81,8 @@ impl Patience {
         self.limit
     }
 
-    /// Ready when something has been untaken for too long. What is given between two polls is seen at the next one, at the
-    /// latest when the client is pinged.
+    /// Ready when something has been untaken for too long. To be polled after whatever may give or take something, which may
+    /// have used up what tokio lets a task do at a time: the timer counts all the same.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { untaken, limit, timer } = self;
         if !untaken.has(0) && !untaken.has(1) {
@@ -91,7 +94,7 @@ impl Patience {
                 untaken.take_turns();
                 Box::pin(sleep(*limit))
             });
-            ready!(running.as_mut().poll(cx));
+            ready!(pin!(unconstrained(running.as_mut())).poll(cx));
             if untaken.has(1 - untaken.turn()) {
                 return Poll::Ready(());
             }
@@ -161,7 +164,10 @@ mod tests {
 
     use futures_util::poll;
     use http_body_util::{BodyExt as _, Full, StreamBody};
-    use tokio::time::Instant;
+    use tokio::{
+        task::coop::{consume_budget, has_budget_remaining},
+        time::Instant,
+    };
 
     use super::*;
 
@@ -186,6 +192,19 @@ mod tests {
         let start = Instant::now();
         poll_fn(|cx| patience.poll(cx)).await;
         assert_eq!(start.elapsed(), LIMIT);
+        drop(answer);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_noticed_by_a_task_that_has_done_all_that_it_may_at_a_time() {
+        let (untaken, mut patience) = patience();
+        let answer = given(&untaken).await;
+        assert!(poll!(poll_fn(|cx| patience.poll(cx))).is_pending());
+        tokio::time::advance(LIMIT).await;
+        while has_budget_remaining() {
+            consume_budget().await;
+        }
+        assert!(poll!(poll_fn(|cx| patience.poll(cx))).is_ready());
         drop(answer);
     }
 
