@@ -114,6 +114,12 @@ impl UpstreamError {
             request_id: None,
         }
     }
+
+    /// Bytes that this takes, texts included.
+    pub fn memory(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
+        size_of::<Self>() + self.detail.capacity() + text(&self.glacier_code) + text(&self.request_id)
+    }
 }
 
 impl fmt::Display for UpstreamError {

@@ -210,10 +210,12 @@ impl Knowledge {
 
     /// Bytes that this holds on the heap, roughly.
     pub fn heap_size(&self) -> usize {
-        match self.learnt.as_ref().map(|l| &l.given) {
+        let learnt = match self.learnt.as_ref().map(|l| &l.given) {
             Some(Given::Description { message, is_final: _ }) => message.as_bytes().len(),
-            Some(Given::Absence(_) | Given::Denial(_)) | None => 0,
-        }
+            Some(Given::Absence(error) | Given::Denial(error)) => error.memory(),
+            None => 0,
+        };
+        learnt + self.failure.as_ref().map_or(0, |failure| failure.error.memory())
     }
 }
 

@@ -174,13 +174,19 @@ fn knowledge_is_kept_as_long_as_any_of_it_can_matter() {
 }
 
 #[test]
-fn a_description_weighs_as_much_as_its_answer_and_the_rest_nothing() {
+fn a_description_weighs_as_much_as_its_answer_and_an_error_with_all_its_texts() {
     let known = knowing(succeeded());
     let message = known.message().unwrap().as_bytes();
     assert!(message.len() > MESSAGE_PREFIX + 1);
     assert_eq!(known.heap_size(), message.len());
-    assert_eq!(known.told(absent(), 1, 1).unwrap().heap_size(), 0);
-    assert_eq!(Knowledge::default().after_failure(failed(0)).heap_size(), 0);
+    let mut told = UpstreamError::new(Kind::JobNotFound, true, "x".repeat(100));
+    told.request_id = Some("y".repeat(70));
+    let error = told.memory();
+    assert_eq!(error, size_of::<UpstreamError>() + 170);
+    let (told, at) = (Arc::new(told), at(1).instant);
+    let gone = known.told(Finding::Absent(Arc::clone(&told)), 1, 1).unwrap();
+    assert_eq!(gone.heap_size(), error);
+    assert_eq!(known.after_failure(Failure { error: told, at }).heap_size(), message.len() + error);
 }
 
 /// There may be a million of them: 16 bytes more are 16 MB.
