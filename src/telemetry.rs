@@ -4,9 +4,7 @@
 use std::{io, panic, time::Duration};
 
 use tracing::{Metadata, level_filters::LevelFilter};
-use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::ParseError, layer::SubscriberExt as _, util::SubscriberInitExt as _,
-};
+use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::metrics::LogMetrics;
 
@@ -22,7 +20,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 pub struct LogSettings {
     /// Text for people, JSON for collectors.
     pub format: LogFormat,
-    /// A level, or `target=level` directives, as of tracing-subscriber's `EnvFilter`.
+    /// Levels (off, error, warn, info, debug, trace), of everything or as `target=level`, with commas between. Release builds
+    /// hold nothing below debug.
     pub filter: String,
 }
 
@@ -45,8 +44,10 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter is malformed.
-    #[error("the log filter is malformed: {0}")]
-    Filter(#[from] ParseError),
+    #[error(
+        "must be off, error, warn, info, debug or trace, or such levels as target=level, with commas between; got {0:?}"
+    )]
+    Filter(String),
     /// The thread that writes cannot be started.
     #[error("the thread that writes the log cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -58,8 +59,28 @@ pub enum TelemetryError {
 impl LogSettings {
     /// Whether the filter can be understood.
     pub fn check(&self) -> Result<(), TelemetryError> {
-        EnvFilter::try_new(&self.filter)?;
-        Ok(())
+        self.targets().map(drop)
+    }
+
+    /// Stricter than the library's own reading, to which a misspelt level is the name of a target, and an empty one "error".
+    fn targets(&self) -> Result<Targets, TelemetryError> {
+        let malformed = || TelemetryError::Filter(self.filter.clone());
+        let mut targets = Targets::new();
+        for directive in self.filter.split(',').map(str::trim) {
+            let (target, level) = match directive.split_once('=') {
+                Some((target, level)) => (Some(target.trim()), level.trim()),
+                None => (None, directive),
+            };
+            if level.is_empty() || target.is_some_and(str::is_empty) {
+                return Err(malformed());
+            }
+            let level = level.parse::<LevelFilter>().map_err(|_| malformed())?;
+            targets = match target {
+                Some(target) => targets.with_target(target, level),
+                None => targets.with_default(level),
+            };
+        }
+        Ok(targets)
     }
 }
 
@@ -77,7 +98,7 @@ impl Drop for Log {
 
 /// Starts logging for the whole process. What cannot be written, and panics, are reported to `metrics`.
 pub fn init(settings: &LogSettings, metrics: &LogMetrics) -> Result<Log, TelemetryError> {
-    let filter = EnvFilter::try_new(&settings.filter)?;
+    let filter = settings.targets()?;
     let lines = Lines::written_to(io::stderr(), metrics.clone())?;
     let writer = lines.clone();
     let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
@@ -113,6 +134,24 @@ fn log_panics(metrics: LogMetrics) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_of_everything_and_of_targets_are_understood_and_nothing_else() {
+        use tracing::Level;
+        let settings = |filter: &str| LogSettings { filter: filter.to_owned(), ..LogSettings::default() };
+        let targets = settings("warn, glacier_gateway::app=debug,h2=off").targets().unwrap();
+        let listens = |target, level| targets.would_enable(target, &level);
+        assert!(listens("other", Level::WARN) && !listens("other", Level::INFO));
+        assert!(listens("glacier_gateway::app", Level::DEBUG));
+        assert!(!listens("h2", Level::ERROR));
+        for level in ["off", "error", "WARN", "info", "debug", "trace"] {
+            assert!(settings(level).check().is_ok(), "{level}");
+        }
+        for malformed in ["", " ", "inof", "info,", "h2", "h2=", "=info", "h2=loud", "a=info=debug", "info;warn"] {
+            let problem = settings(malformed).check().unwrap_err().to_string();
+            assert!(problem.ends_with(&format!("got {malformed:?}")), "{problem}");
+        }
+    }
 
     #[test]
     fn a_panic_is_counted() {
