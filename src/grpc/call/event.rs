@@ -1,4 +1,5 @@
-//! One report per call: counted always, logged unless it is one of many that were answered without asking Glacier.
+//! One report per call: counted always, logged unless it is one of many that were answered from memory, fresh, or by
+//! joining another's fetch.
 //!
 //! The report is made when a [`CallEvent`] is dropped, so that a call whose caller went away has one as well. Nothing is
 //! formatted, and no text allocated, before it is clear that the event is logged.
@@ -37,7 +38,7 @@ const LOGGED_METHOD: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Reporter {
     metrics: CallMetrics,
-    /// Of this many answers that cost Glacier nothing one is logged; 0 means none.
+    /// Of this many answers from memory, fresh, or by joining another's fetch one is logged; 0 means none.
     log_hits: u32,
     hits: AtomicU64,
     tracer: Tracer,
@@ -92,7 +93,7 @@ impl Reporter {
 
     /// Of how many such calls this one is logged; `None` if it is not.
     fn logged_one_in(&self, code: CallCode, outcome: Option<CacheOutcome>) -> Option<u32> {
-        // Thousands may wait for one fetch; who started it is logged, and so is each whom it does not help.
+        // Thousands may wait for one fetch; who started it by having to wait is logged, and so is each whom it does not help.
         if code != CallCode::Ok || !matches!(outcome, Some(CacheOutcome::Hit | CacheOutcome::Collapsed)) {
             return Some(1);
         }
