@@ -8,16 +8,17 @@
 //! would have the connection write before the next is polled.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, future::CatchUnwind, stream::FuturesUnordered};
 use hyper::rt::Executor;
+use tokio::task::unconstrained;
 
 use super::turn::TurnTimer;
 
@@ -68,15 +69,26 @@ impl Streams {
             if polled.is_ready() {
                 return polled;
             }
-            let (some_began, some_ended) = (self.begin(cx), self.go_on(cx));
             // What they have answered is still to be written, so the connection is polled again.
-            if !some_began && !some_ended {
+            if !self.poll_streams(cx) {
                 return Poll::Pending;
             }
         }
         // Others want the thread as well.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Polls the streams that can get on; `false` if none began or ended.
+    ///
+    /// They take nothing from what tokio lets their task do at a time: many whose answer came at once would use it up, and
+    /// the connection could write what they gave only after those of all other connections had done the same.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> bool {
+        let streams = poll_fn(|cx| {
+            let (some_began, some_ended) = (self.begin(cx), self.go_on(cx));
+            Poll::Ready(some_began || some_ended)
+        });
+        matches!(pin!(unconstrained(streams)).poll(cx), Poll::Ready(true))
     }
 
     /// Polls each queued stream once; `false` if there was none.
@@ -121,13 +133,18 @@ impl Drop for Streams {
 #[cfg(test)]
 mod tests {
     use std::{
-        future::{pending, poll_fn, ready},
-        pin::pin,
+        future::{pending, ready},
         sync::atomic::{AtomicUsize, Ordering},
     };
 
     use futures_util::poll;
-    use tokio::{sync::oneshot, task::yield_now};
+    use tokio::{
+        sync::oneshot,
+        task::{
+            coop::{consume_budget, has_budget_remaining},
+            yield_now,
+        },
+    };
 
     use super::*;
 
@@ -165,11 +182,24 @@ mod tests {
         for wake in wake {
             wake.send(()).unwrap();
         }
-        // More than tokio lets one task do at a time.
-        while done.load(Ordering::SeqCst) < 302 {
-            assert!(poll!(driving.as_mut()).is_pending());
-            yield_now().await;
-        }
+        assert!(poll!(driving.as_mut()).is_pending());
+        assert_eq!(done.load(Ordering::SeqCst), 302);
+    }
+
+    #[tokio::test]
+    async fn however_much_comes_at_once_the_connection_may_write_what_answers_it() {
+        let mut streams = Streams::default();
+        let (prompt, may_write) = (streams.executor(), AtomicUsize::new(0));
+        let mut connection = Box::pin(poll_fn(|_| {
+            if may_write.fetch_add(has_budget_remaining().into(), Ordering::SeqCst) == 0 {
+                // More than tokio lets one task do at a time.
+                (0..300).for_each(|_| prompt.execute(consume_budget()));
+            }
+            Poll::<()>::Pending
+        }));
+        assert!(poll!(poll_fn(|cx| streams.poll(&mut connection, cx))).is_pending());
+        drop(connection);
+        assert_eq!(may_write.into_inner(), 2);
     }
 
     #[tokio::test]
