@@ -1,16 +1,13 @@
 //! What `deploy/pgo` lets the compiler learn from: a server at its ordinary work, over plaintext and over TLS on both sides.
 //!
-//! Callers who ask again and again about what is known, callers with new questions, many at once with the same new question,
-//! and questions without an answer. Run with
+//! Callers who ask again and again about what is known, callers with new questions, and questions without an answer. Run with
 //! `GATEWAY_BIN=… cargo test --test it training -- --ignored`; every answer is checked, nothing is timed.
 
-use std::{sync::Arc, time::Duration};
-
 use glacier_gateway::{
-    emulator::{EmulatedJob, Fault, Tier},
+    emulator::{EmulatedJob, Tier},
     proto::v1::job_service_client::JobServiceClient,
 };
-use tokio::{sync::Barrier, task::JoinSet};
+use tokio::task::JoinSet;
 use tonic::{
     Code,
     transport::{Certificate, Channel, ClientTlsConfig, Identity},
@@ -29,9 +26,6 @@ const CALLERS: [usize; 2] = [32, 1];
 /// Of each caller.
 const HITS: [usize; 2] = [150, 600];
 const MISSES: usize = 20;
-/// Of all callers together, with as much time to come together.
-const CROWDS: usize = 20;
-const COMING_TOGETHER: Duration = Duration::from_millis(50);
 /// A server with counters in it, on a busy machine, is slow, and over TLS all come from one caller.
 const UNLIMITED: [&str; 6] =
     ["--max-fetch-wait", "7s", "--max-fetches-per-caller", "100000", "--max-fetch-rate-per-caller", "100000"];
@@ -84,12 +78,11 @@ async fn end(served: Served) {
 async fn work(upstream: &Gateway, connect: impl Fn() -> Channel) {
     for (callers, hits) in CALLERS.into_iter().zip(HITS) {
         let mut work = JoinSet::new();
-        let crowd = Crowd::of(CONNECTIONS * callers, upstream);
         for _ in 0..CONNECTIONS {
             let client = JobServiceClient::new(connect());
             for _ in 0..callers {
                 let jobs: Vec<_> = (0..MISSES).map(|_| upstream.add(EmulatedJob::archive(Tier::Bulk))).collect();
-                work.spawn(ask(client.clone(), crowd.clone(), jobs, hits));
+                work.spawn(ask(client.clone(), jobs, hits));
             }
         }
         while let Some(done) = work.join_next().await {
@@ -98,39 +91,16 @@ async fn work(upstream: &Gateway, connect: impl Fn() -> Channel) {
     }
 }
 
-/// Callers who ask about the same jobs at the same time, which Glacier takes its time to describe.
-#[derive(Clone)]
-struct Crowd {
-    jobs: Arc<[String]>,
-    together: Arc<Barrier>,
-}
-
-impl Crowd {
-    fn of(callers: usize, upstream: &Gateway) -> Self {
-        let new = || {
-            let job = upstream.add(EmulatedJob::archive(Tier::Bulk));
-            upstream.emulator.faults().for_job(&job).next(Fault::delay(COMING_TOGETHER));
-            job
-        };
-        Self { jobs: (0..CROWDS).map(|_| new()).collect(), together: Arc::new(Barrier::new(callers)) }
+async fn ask(mut client: JobServiceClient<Channel>, jobs: Vec<String>, hits: usize) {
+    for job in &jobs {
+        client.describe_job(question(job)).await.unwrap();
     }
-}
-
-async fn ask(mut client: JobServiceClient<Channel>, crowd: Crowd, jobs: Vec<String>, hits: usize) {
-    for job in crowd.jobs.iter() {
-        crowd.together.wait().await;
-        is_answered(&mut client, job).await;
-    }
-    for job in jobs.iter().chain(jobs.iter().cycle().take(hits)) {
-        is_answered(&mut client, job).await;
+    for job in jobs.iter().cycle().take(hits) {
+        let answer = client.describe_job(question(job)).await.unwrap();
+        assert_eq!(answer.into_inner().job.unwrap().job_id(), job);
     }
     for unknown in ["nobody", "no/body"] {
         let refused = client.describe_job(question(unknown)).await.unwrap_err();
         assert!(matches!(refused.code(), Code::NotFound | Code::InvalidArgument), "{refused}");
     }
-}
-
-async fn is_answered(client: &mut JobServiceClient<Channel>, job: &str) {
-    let answer = client.describe_job(question(job)).await.unwrap();
-    assert_eq!(answer.into_inner().job.unwrap().job_id(), job);
 }
