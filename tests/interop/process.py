@@ -35,6 +35,7 @@ class LoggedProcess:
         self._changed = threading.Condition()
         self._open_streams = 2
         self._asked_to_stop = False
+        self.expected_exit_code = 0
         self._process = subprocess.Popen(
             argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
         )
@@ -81,6 +82,11 @@ class LoggedProcess:
             self._asked_to_stop = True
             self._process.send_signal(signal_number)
 
+    def crash(self):
+        """Ends the process without a warning."""
+        self.expected_exit_code = -signal.SIGKILL
+        self.ask_to_stop(signal.SIGKILL)
+
     def wait(self):
         """The exit code, as soon as there is one; a process that does not end is killed."""
         try:
@@ -95,14 +101,14 @@ class LoggedProcess:
 
 @contextlib.contextmanager
 def running(name, argv, env, stop_signal=signal.SIGTERM):
-    """Runs a program for the length of a `with`; it must end with exit code 0 when it is asked to."""
+    """Runs a program for the length of a `with`; it must end with exit code 0 when it is asked to, unless it was to crash."""
     process = LoggedProcess(name, argv, env)
     try:
         yield process
     finally:
         process.ask_to_stop(stop_signal)
         code = process.wait()
-    assert code == 0, f"{name}: exit code {code}; its output:\n{process.log}"
+    assert code == process.expected_exit_code, f"{name}: exit code {code}; its output:\n{process.log}"
     assert not canary.said(process.log), f"{name} has said {canary.said(process.log)}"
 
 

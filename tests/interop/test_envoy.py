@@ -1,12 +1,13 @@
 """`deploy/envoy/envoy.yaml` in a real Envoy before three replicas that share one Glacier.
 
-What must hold: replicas can be replaced one by one under load and no call fails, and three replicas behind the hash ask
-Glacier no more than one replica would.
+What must hold: replicas can be replaced one by one under load, or crash, and no call fails; three replicas behind the hash
+ask Glacier no more than one replica would; and neither many callers nor a hostile one have Envoy fail the calls of others.
 """
 
 import contextlib
 import json
 import os
+import struct
 import subprocess
 import time
 import urllib.request
@@ -20,6 +21,7 @@ from glacier.jobs.v1 import job_service_pb2_grpc
 
 from process import START_SECONDS, free_addresses, running, running_gateway
 from upstream import PreparedGlacier, fails
+from wire import DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Wire, frame, message
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "deploy/envoy/envoy.yaml"
@@ -28,6 +30,11 @@ CALLS_PER_SECOND = 2000
 # Fifteen seconds of it: 3,000 misses and 27,000 hits.
 COUNTED_CALLS = 30_000
 BETWEEN_REPLACEMENTS_SECONDS = 2
+# On as many connections as there can be calls on one; more than the 1,024 that Envoy would let wait by default.
+CONNECTIONS, CALLS_ON_EACH = 10, 200
+# What one may do in a second that has a machine of its own. Envoy throws each connection out after 500 calls.
+HOSTILE_CONNECTIONS, RESET_ON_EACH = 60, 2000
+CANCEL = 8
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +196,71 @@ def test_what_one_replica_cannot_answer_is_asked_once_more_of_another(glacier, d
     assert 5 <= refused <= 35, refused
     assert retried == succeeded == refused
     assert len(glacier.requests) == len(jobs)
+
+
+def test_no_call_fails_when_a_replica_crashes(load, glacier, descriptor_set, tmp_path):
+    with contextlib.ExitStack() as stack:
+        replicas = [stack.enter_context(running_gateway(glacier.url)) for _ in range(REPLICAS)]
+        envoy = stack.enter_context(running_envoy([replica.address for replica in replicas], descriptor_set, tmp_path))
+        with load(envoy.address) as report:
+            time.sleep(BETWEEN_REPLACEMENTS_SECONDS)
+            replicas[0].crash()
+            time.sleep(BETWEEN_REPLACEMENTS_SECONDS)
+        retried = statistic(envoy, "cluster.gateway.upstream_rq_retry")
+
+    print(f"{retried} retries by Envoy")
+    assert report["codes"] == {"OK": report["calls"]}, report
+    assert retried, "nothing was under way"
+
+
+def test_many_more_callers_than_envoy_expects_may_wait_for_one_answer(glacier, descriptor_set, tmp_path):
+    glacier.hold()
+    callers = CONNECTIONS * CALLS_ON_EACH
+    with contextlib.ExitStack() as stack:
+        replica = stack.enter_context(running_gateway(glacier.url))
+        envoy = stack.enter_context(running_envoy([replica.address], descriptor_set, tmp_path))
+        answers = []
+        for _ in range(CONNECTIONS):
+            own = [("grpc.use_local_subchannel_pool", 1)]
+            stub = job_service_pb2_grpc.JobServiceStub(stack.enter_context(grpc.insecure_channel(envoy.address, own)))
+            request = pb.DescribeJobRequest(vault_name="vault", job_id="job")
+            answers += [stub.DescribeJob.future(request, timeout=10) for _ in range(CALLS_ON_EACH)]
+        while statistic(envoy, "cluster.gateway.upstream_rq_active") < callers and not any(a.done() for a in answers):
+            time.sleep(0.05)
+        glacier.release()
+        codes = {answer.code() for answer in answers}
+
+    assert codes == {grpc.StatusCode.OK}
+    assert len(glacier.requests) == 1
+
+
+def test_a_caller_who_resets_its_calls_does_not_have_those_of_others_fail(load, glacier, descriptor_set, tmp_path):
+    with running_gateway(glacier.url) as replica, running_envoy([replica.address], descriptor_set, tmp_path) as envoy:
+        with load(envoy.address, "-rate", "200") as report:
+            time.sleep(1)
+            for _ in range(HOSTILE_CONNECTIONS):
+                ask_and_reset(envoy.address)
+            # From a connection with too many resets the replica reads nothing more for a second, and then closes it.
+            time.sleep(2)
+        resets, closed = (statistic(envoy, f"cluster.gateway.upstream_{what}") for what in ("rq_tx_reset", "cx_destroy_remote"))
+
+    assert report["codes"] == {"OK": report["calls"]}, report
+    # One call of each connection gets through with those that came together with it.
+    assert 0 < resets < 10 * HOSTILE_CONNECTIONS, resets
+    assert closed == 0
+
+
+def ask_and_reset(address):
+    """Calls, each reset at once, until the connection is closed."""
+    body = message(pb.DescribeJobRequest(vault_name="vault", job_id="job").SerializeToString())
+    with Wire(address) as wire:
+        first, block = wire.call(1, body), wire.block()
+        calls = (
+            frame(HEADERS, END_HEADERS, stream, block)
+            + frame(DATA, END_STREAM, stream, body)
+            + frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
+            for stream in range(3, 2 * RESET_ON_EACH, 2)
+        )
+        wire.flood(first + b"".join(calls))
+        for _ in wire.frames():
+            pass
