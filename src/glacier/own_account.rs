@@ -3,7 +3,8 @@
 //! Nobody says so reliably. Some providers name the account with their credentials, long-term keys differ when their owner
 //! may, and every answer about `-` names the account in its vault's ARN. Each is evidence; where it contradicts what was
 //! seen before, the identity changes, and what is known about `-` is not given any more. A change too many costs a few
-//! fetches; one too few would give one account's answers to another.
+//! fetches; one too few would give one account's answers to another. What a provider says about its own credentials is
+//! more than evidence: an answer that contradicts that is wrong.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
@@ -12,6 +13,7 @@ use std::sync::{
 
 use aws_credential_types::Credentials;
 
+use super::response::VaultArn;
 use crate::{job::Identity, proto::v1::GlacierJobDescription};
 
 /// Evidence about the account, and the identity that it adds up to.
@@ -26,6 +28,8 @@ pub(super) struct OwnAccount {
 struct Seen {
     /// Without leading zeros, since ARNs have been seen without them.
     account: Option<String>,
+    /// Whether the credentials' provider said so.
+    is_certain: bool,
     /// The id of a key that does not expire. Those that do change all the time, for the same role.
     long_term_key: Option<String>,
 }
@@ -40,6 +44,7 @@ impl OwnAccount {
     pub(super) fn loaded(&self, credentials: &Credentials) {
         let loaded = Seen {
             account: credentials.account_id().map(|account| normal(account.as_str())),
+            is_certain: credentials.account_id().is_some(),
             long_term_key: credentials.session_token().is_none().then(|| credentials.access_key_id().to_owned()),
         };
         let mut seen = self.seen();
@@ -57,15 +62,20 @@ impl OwnAccount {
         }
     }
 
-    /// Glacier described a job of `-`.
-    pub(super) fn answered(&self, job: &GlacierJobDescription) {
-        let Some(account) = job.vault_arn.as_deref().and_then(|arn| arn.split(':').nth(4)).map(normal) else { return };
+    /// Glacier described a job of `-`. `false` if it is one of another account than the credentials'.
+    pub(super) fn answered(&self, job: &GlacierJobDescription) -> bool {
+        let Some(arn) = job.vault_arn.as_deref().and_then(VaultArn::parse) else { return true };
         let mut seen = self.seen();
-        let Some(known) = seen.as_mut() else { return };
-        if known.account.as_ref().is_some_and(|before| *before != account) {
+        let Some(known) = seen.as_mut() else { return true };
+        let is_other = known.account.as_ref().is_some_and(|before| before != arn.account);
+        if is_other && known.is_certain {
+            return false;
+        }
+        if is_other {
             self.change();
         }
-        known.account = Some(account);
+        known.account = Some(arn.account.to_owned());
+        true
     }
 
     fn change(&self) {
@@ -133,12 +143,22 @@ mod tests {
     fn an_answer_that_names_another_account_changes_it() {
         let own = OwnAccount::default();
         own.loaded(&role(None));
-        own.answered(&of("012345678901"));
-        own.answered(&of("12345678901"));
-        own.answered(&GlacierJobDescription::default());
+        let same = [of("012345678901"), of("12345678901"), GlacierJobDescription::default()];
+        assert!(same.iter().all(|job| own.answered(job)));
         assert_eq!(own.identity(), Identity(0), "the same account, with and without its zero, or none named");
         own.loaded(&role(None));
-        own.answered(&of("999999999999"));
+        assert!(own.answered(&of("999999999999")));
         assert_eq!(own.identity(), Identity(1));
+    }
+
+    /// U26.
+    #[test]
+    fn an_answer_of_another_account_than_the_provider_names_is_wrong() {
+        let own = OwnAccount::default();
+        own.loaded(&role(Some("012345678901")));
+        assert!(own.answered(&of("12345678901")));
+        assert!(!own.answered(&of("999999999999")));
+        assert!(own.answered(&of("012345678901")));
+        assert_eq!(own.identity(), Identity(0), "the credentials are the same");
     }
 }

@@ -16,13 +16,10 @@ use crate::{
         error,
         failure::{Cause, Failure},
     },
-    job::JobKey,
+    job::{JobKey, OWN_ACCOUNT},
     proto::v1::GlacierJobDescription,
     upstream::{UpstreamError, UpstreamErrorKind as Kind},
 };
-
-/// What separates the vault's name from the rest of its ARN.
-const ARN_VAULTS: &str = ":vaults/";
 
 /// An answer that arrived in full.
 #[derive(Debug, Clone, Copy)]
@@ -69,17 +66,47 @@ fn parse_object(body: &[u8]) -> Result<Map<String, Value>, &'static str> {
     }
 }
 
-/// Only what is said is checked: members may be missing. The account is not compared: `-` stands for one that we do not
-/// know, and ARNs were seen with accounts of odd length.
+/// A description is about the job that it names; without a name it could be about any. A vault's ARN may be missing. One that
+/// is there names the vault and the account, the latter perhaps without its leading zeros. Which account `-` stands for is
+/// not known here: [`own_account`](super::own_account) compares that.
 fn check_identity(job: &GlacierJobDescription, key: &JobKey) -> Result<(), &'static str> {
-    if job.job_id.as_deref().is_some_and(|id| id != key.job_id()) {
-        return Err("the description names another job");
+    match job.job_id.as_deref() {
+        None => return Err("the description names no job"),
+        Some(id) if id != key.job_id() => return Err("the description names another job"),
+        Some(_) => {}
     }
-    let vault = job.vault_arn.as_deref().and_then(|arn| arn.rsplit_once(ARN_VAULTS)).map(|(_, vault)| vault);
-    if vault.is_some_and(|vault| vault != key.vault_name()) {
+    let Some(arn) = job.vault_arn.as_deref() else { return Ok(()) };
+    let Some(vault) = VaultArn::parse(arn) else { return Err("the description's VaultARN is none") };
+    if vault.name != key.vault_name() {
         return Err("the description names another vault");
     }
+    if key.account_id() != OWN_ACCOUNT && !vault.is_of(key.account_id()) {
+        return Err("the description names another account");
+    }
     Ok(())
+}
+
+/// `arn:{partition}:glacier:{region}:{account}:vaults/{name}`, as far as it matters here.
+pub(super) struct VaultArn<'a> {
+    /// Without leading zeros: ARNs have been seen without them.
+    pub(super) account: &'a str,
+    name: &'a str,
+}
+
+impl<'a> VaultArn<'a> {
+    pub(super) fn parse(arn: &'a str) -> Option<Self> {
+        let mut parts = arn.splitn(6, ':');
+        let (scheme, _partition, service) = (parts.next()?, parts.next()?, parts.next()?);
+        let (_region, account, resource) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_number = !account.is_empty() && account.bytes().all(|digit| digit.is_ascii_digit());
+        let name = resource.strip_prefix("vaults/")?;
+        (scheme == "arn" && service == "glacier" && is_number)
+            .then_some(Self { account: account.trim_start_matches('0'), name })
+    }
+
+    fn is_of(&self, account: &str) -> bool {
+        self.account == account.trim_start_matches('0')
+    }
 }
 
 impl crate::fuzzing::Door {

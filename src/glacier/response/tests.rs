@@ -233,6 +233,8 @@ fn every_member_of_the_wrong_type_is_kept_under_its_glacier_path() {
         .extend(["SelectParameters.InputSerialization.csv", "SelectParameters.OutputSerialization"].map(str::to_owned));
     paths.retain(|path| !path.contains("[1].Grantee"));
     assert!(paths.len() > 50, "{paths:?}");
+    // A description whose job id is of the wrong type is refused, so nothing is asked about that here.
+    let read_json = |document: &Value| description::decode(document.as_object().unwrap().clone()).unwrap();
     for path in paths {
         let mut changed = document.clone();
         *at(&mut changed, &path) = json!(1.5);

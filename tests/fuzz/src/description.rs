@@ -45,7 +45,7 @@ pub fn describe_job_answer(input: &[u8]) {
         Err(error) => {
             match error.kind {
                 Kind::Malformed => assert!(document.is_none_or(|members| !says_anything(&members)), "{error:?}"),
-                Kind::WrongJob => assert!(document.is_some_and(|members| names_another(&members)), "{error:?}"),
+                Kind::WrongJob => assert!(document.is_some_and(|members| !names_this(&members)), "{error:?}"),
                 other => panic!("an answer of success cannot mean {other:?}"),
             }
             assert_eq!((error.http_status, error.glacier_code, error.request_id), (Some(200), None, None));
@@ -53,8 +53,8 @@ pub fn describe_job_answer(input: &[u8]) {
         }
     };
     let document = document.expect("only a JSON object is a description");
-    assert!(job.job_id.as_deref().is_none_or(|id| id == JOB), "{job:?}");
-    assert!(!names_another(&document), "{job:?}");
+    assert_eq!(job.job_id.as_deref(), Some(JOB), "{job:?}");
+    assert!(names_this(&document), "{job:?}");
 
     let message =
         DynamicMessage::decode(JOB_DESCRIPTOR.clone(), job.encode_to_vec().as_slice()).expect("our own bytes");
@@ -82,10 +82,15 @@ fn says_anything(document: &Map<String, Value>) -> bool {
     names.iter().any(|name| document.get(name).is_some_and(|value| !value.is_null()))
 }
 
-fn names_another(document: &Map<String, Value>) -> bool {
+/// Names the job, and no other vault.
+fn names_this(document: &Map<String, Value>) -> bool {
     let text = |name: &str| document.get(name).and_then(Value::as_str);
-    let vault = text("VaultARN").and_then(|arn| arn.rsplit_once(":vaults/"));
-    text("JobId").is_some_and(|id| id != JOB) || vault.is_some_and(|(_, vault)| vault != VAULT)
+    let is_arn_of_vault = |arn: &str| {
+        let parts: Vec<_> = arn.splitn(6, ':').collect();
+        matches!(parts[..], ["arn", _, "glacier", _, account, vault] if vault == format!("vaults/{VAULT}")
+            && !account.is_empty() && account.chars().all(|c| c.is_ascii_digit()))
+    };
+    text("JobId") == Some(JOB) && text("VaultARN").is_none_or(is_arn_of_vault)
 }
 
 fn glacier_fields(message: &MessageDescriptor) -> impl Iterator<Item = FieldDescriptor> {

@@ -57,20 +57,45 @@ fn of_duplicate_members_the_last_counts_and_nul_is_a_character() {
 
 /// U26
 #[test]
-fn a_description_of_another_job_or_vault_is_refused() {
+fn a_description_that_does_not_name_the_job_or_names_another_vault_is_refused() {
     for (member, value, expected) in [
         ("JobId", json!("another"), Some(Kind::WrongJob)),
         ("JobId", json!(""), Some(Kind::WrongJob)),
-        ("JobId", Value::Null, None),
+        ("JobId", Value::Null, Some(Kind::WrongJob)),
+        ("JobId", json!(7), Some(Kind::WrongJob)),
         ("VaultARN", json!("arn:aws:glacier:eu-west-1:210987654321:vaults/other"), Some(Kind::WrongJob)),
         ("VaultARN", json!("arn:aws:glacier:eu-west-1:210987654321:vaults/"), Some(Kind::WrongJob)),
+        ("VaultARN", json!("arn:aws:s3:eu-west-1:210987654321:vaults/photos.2011"), Some(Kind::WrongJob)),
+        ("VaultARN", json!("arn:aws:glacier:eu-west-1::vaults/photos.2011"), Some(Kind::WrongJob)),
+        ("VaultARN", json!("photos.2011"), Some(Kind::WrongJob)),
         ("VaultARN", json!("arn:aws-cn:glacier:cn-north-1:1234:vaults/photos.2011"), None),
         ("VaultARN", Value::Null, None),
-        ("VaultARN", json!("not an arn"), None),
+        ("VaultARN", json!(["arn"]), None),
     ] {
         let mut document = archive_job();
         document[member] = value.clone();
         assert_eq!(kind(200, &document.to_string()), expected, "{member} {value}");
+    }
+    assert_eq!(kind(200, r#"{"Tier":"x"}"#), Some(Kind::WrongJob), "of any job");
+}
+
+/// U26
+#[test]
+fn a_description_of_another_account_is_refused_and_leading_zeros_are_none() {
+    for (asked, named, expected) in [
+        ("111111111111", "999999999999", Some(Kind::WrongJob)),
+        ("111111111111", "11111111111", Some(Kind::WrongJob)),
+        ("012345678901", "012345678901", None),
+        ("012345678901", "12345678901", None),
+        // Compared where it is known which account that is.
+        ("-", "999999999999", None),
+    ] {
+        let mut document = archive_job();
+        document["VaultARN"] = json!(format!("arn:aws:glacier:eu-west-1:{named}:vaults/{VAULT}"));
+        let (headers, body) = (HeaderMap::new(), document.to_string());
+        let answer = Answer { status: StatusCode::OK, headers: &headers, body: body.as_bytes() };
+        let read = interpret(&answer, &JobKey::parse(asked, VAULT, JOB).unwrap());
+        assert_eq!(read.err().map(|failure| failure.error.kind), expected, "{asked} {named}");
     }
 }
 
