@@ -43,7 +43,7 @@ fn full_cache(entries: u32) -> JobCache {
     let now = clock.now();
     for number in 0..entries {
         let finding = Finding::Described(Description::new(job(), now.wall));
-        cache.observe(&key(number), Observation { finding, asked_at: now.instant, observed_at: now });
+        cache.observe(&key(number), Observation { finding, asked_at: now });
     }
     cache.settle();
     cache

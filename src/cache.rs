@@ -5,7 +5,8 @@
 //! moka.
 //!
 //! Whoever learns something about a job brings it to [`JobCache::observe`], which holds the rule that knowledge never goes
-//! backwards: an older observation never replaces a newer one, and a completed job is never in progress again.
+//! backwards and never gets stuck: an older observation never replaces a newer one, and what contradicts the end of a job, or
+//! what Glacier promises to remember, has to be said again and again before it is believed.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,12 +17,14 @@ use moka::{
     ops::compute::{CompResult, Op},
     sync::Cache,
 };
+use tokio::time::Instant;
 
 use crate::{
     clock::Clock,
     freshness::FreshnessSettings,
     job::JobKey,
     metrics::{CacheMetrics, Eviction},
+    upstream::UpstreamError,
 };
 
 mod knowledge;
@@ -29,7 +32,8 @@ mod name;
 
 use name::{Name, Namer};
 
-pub use knowledge::{Description, End, Failure, Finding, Given, Knowledge, Learnt, Observation, Rejected};
+use knowledge::Judgement;
+pub use knowledge::{Description, End, Failure, Finding, Given, Knowledge, Learnt, Observation, Promise, Rejected};
 
 /// Limits of the store.
 #[derive(Debug, Clone)]
@@ -79,7 +83,7 @@ impl JobCache {
             RemovalCause::Replaced | RemovalCause::Explicit => {}
         };
         let settings = Arc::new(settings);
-        let hard_end = HardEnd { settings: Arc::clone(&settings), clock };
+        let hard_end = HardEnd { clock };
         let entries = Cache::builder()
             .max_capacity(limits.capacity_bytes)
             .weigher(weigh)
@@ -102,15 +106,23 @@ impl JobCache {
     /// Takes in what Glacier said. Returns what is known afterwards, and why the observation was rejected if it was.
     pub fn observe(&self, key: &JobKey, observation: Observation) -> (Knowledge, Option<Rejected>) {
         let mut rejected = None;
-        let known = self.update(key, |before| {
-            before.after(observation, fastrand::f64(), &self.settings).map_err(|why| rejected = Some(why)).ok()
+        let known = self.update(key, |before| match before.after(observation, fastrand::f64(), &self.settings) {
+            Judgement::Believed(after) => Some(after),
+            Judgement::Doubted(after) => {
+                rejected = Some(Rejected::Contradictory { first: after.is_contradicted_once() });
+                Some(after)
+            }
+            Judgement::Older => {
+                rejected = Some(Rejected::Older);
+                None
+            }
         });
         (known, rejected)
     }
 
-    /// Takes in that asking failed. Returns what is known afterwards.
-    pub fn observe_failure(&self, key: &JobKey, failure: Failure) -> Knowledge {
-        self.update(key, |before| Some(before.after_failure(failure)))
+    /// Takes in that asking failed, at `at`. Returns what is known afterwards.
+    pub fn observe_failure(&self, key: &JobKey, error: Arc<UpstreamError>, at: Instant) -> Knowledge {
+        self.update(key, |before| Some(before.after_failure(error, at, &self.settings)))
     }
 
     /// Carries out what the store has put off (evictions among it) and returns its weight in bytes. For measuring: the
@@ -149,13 +161,12 @@ impl fmt::Debug for JobCache {
 
 /// The hard end of life. Both hooks give the same: moka's default for an update keeps the *old* remaining time.
 struct HardEnd {
-    settings: Arc<FreshnessSettings>,
     clock: Clock,
 }
 
 impl HardEnd {
     fn of(&self, knowledge: &Knowledge) -> Duration {
-        knowledge.worth_keeping(self.clock.now().instant, &self.settings)
+        knowledge.worth_keeping(self.clock.now().instant)
     }
 }
 

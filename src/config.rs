@@ -189,7 +189,8 @@ impl ServeArguments {
             let (wait, budget) = (&given.max_fetch_wait, &given.fetch_budget);
             problems.add(format!("--max-fetch-wait: {wait} must be shorter than --fetch-budget, which is {budget}"));
         }
-        DescribeSettings { fetch_budget, limits }
+        let stale_after = problems.duration_or_none("--stale-after", &self.freshness.stale_after);
+        DescribeSettings { fetch_budget, stale_after, limits }
     }
 
     fn freshness(&self, problems: &mut Problems) -> FreshnessSettings {

@@ -34,6 +34,8 @@ pub use shares::Asker;
 pub struct DescribeSettings {
     /// How long one fetch may take, all attempts included. Callers' deadlines neither shorten nor lengthen it.
     pub fetch_budget: Duration,
+    /// How long a caller waits for Glacier who could be given something stale.
+    pub stale_after: Duration,
     /// How many fetches there may be at once.
     pub limits: FetchLimits,
 }
@@ -41,7 +43,12 @@ pub struct DescribeSettings {
 impl Default for DescribeSettings {
     fn default() -> Self {
         // Below the 10 s that a caller may wait, so that a waiter hears why Glacier did not answer.
-        Self { fetch_budget: Duration::from_secs(8), limits: FetchLimits::default() }
+        // A healthy Glacier answers in a tenth of `stale_after`.
+        Self {
+            fetch_budget: Duration::from_secs(8),
+            stale_after: Duration::from_millis(500),
+            limits: FetchLimits::default(),
+        }
     }
 }
 
@@ -50,6 +57,7 @@ impl Default for DescribeSettings {
 pub struct Describer {
     cache: JobCache,
     flights: Arc<Flights>,
+    stale_after: Duration,
     metrics: DescribeMetrics,
 }
 
@@ -63,7 +71,7 @@ impl Describer {
         metrics: &DescribeMetrics,
     ) -> Self {
         let flights = Arc::new(Flights::new(source, cache.clone(), clock, settings, metrics.clone()));
-        Self { cache, flights, metrics: metrics.clone() }
+        Self { cache, flights, stale_after: settings.stale_after, metrics: metrics.clone() }
     }
 
     /// Describes a job to a caller who waits until `deadline`, or until `stop` returns, and accepts an answer of at most
@@ -122,7 +130,7 @@ impl Describer {
             loop {
                 match self.ask(key, asker, max_age, reason).await {
                     Ok(reply) => return reply,
-                    // Too old by the time it was complete, and so was what was asked for after that.
+                    // What it joined was asked for too early. What was asked for after that took too long.
                     Err(NotForThisCaller::TooOld) if was_too_old => return too_old(reason),
                     Err(NotForThisCaller::TooOld) => was_too_old = true,
                     // What it joined never got its turn, because of who had started it; who may start it again first.
@@ -134,7 +142,7 @@ impl Describer {
         tokio::select! {
             biased;
             reply = waiting => reply,
-            stale = self.time_is_over(key, max_age, deadline) => {
+            stale = self.time_is_over(key, max_age, deadline, reason) => {
                 stale.unwrap_or_else(|| without(DescribeError::DeadlineExceeded))
             }
             () = stop() => {
@@ -184,14 +192,14 @@ impl Describer {
         let usability = knowledge.learnt.as_ref().map(|l| l.lifetime.judge(l.age(now), max_age));
         let reason = match (usability, &knowledge.learnt) {
             (Some(Usability::Fresh { ttl }), Some(learnt)) => {
-                let refresh = self.refresh_probability(&knowledge, now);
+                let refresh = Self::refresh_probability(&knowledge, now);
                 return LookUp::Fresh { reply: reply(&knowledge, learnt, now, CacheStatus::Hit { ttl }), refresh };
             }
             (Some(Usability::TooOldForCaller), _) => Forwarded::Request,
             (Some(Usability::Stale { .. }), _) => Forwarded::Stale,
             (Some(Usability::Fresh { .. } | Usability::Unusable) | None, _) => Forwarded::Miss,
         };
-        match knowledge.cooling(now, self.cache.settings()) {
+        match knowledge.cooling(now) {
             Some(failure) => {
                 let error = Arc::clone(&failure.error);
                 LookUp::Settled(stale_or_error(&knowledge, now, max_age, error, CacheStatus::Cooldown))
@@ -202,9 +210,9 @@ impl Describer {
 
     /// How likely a hit on this should start a refresh. What cannot change, or is not a description, is not refreshed early;
     /// nor is anything just after a failure.
-    fn refresh_probability(&self, knowledge: &Knowledge, now: Instant) -> f64 {
+    fn refresh_probability(knowledge: &Knowledge, now: Instant) -> f64 {
         let Some(learnt) = &knowledge.learnt else { return 0.0 };
-        if learnt.may_change() && knowledge.cooling(now, self.cache.settings()).is_none() {
+        if learnt.may_change() && knowledge.cooling(now).is_none() {
             learnt.lifetime.refresh_probability(learnt.age(now))
         } else {
             0.0
@@ -215,7 +223,7 @@ impl Describer {
     fn refresh_in_background(&self, key: &JobKey, asker: Asker<'_>) {
         let is_due = || {
             let now = Instant::now();
-            self.cache.get(key).is_some_and(|knowledge| self.refresh_probability(&knowledge, now) > 0.0)
+            self.cache.get(key).is_some_and(|knowledge| Self::refresh_probability(&knowledge, now) > 0.0)
         };
         let _nobody_waits = self.flights.join_or_start(key, asker, Purpose::Refresh, || (!is_due()).then_some(()));
     }
@@ -234,12 +242,30 @@ impl Describer {
         }
     }
 
-    /// Resolves with something stale just before the deadline (its caller has a timer of their own, which started first, and
-    /// an answer at our deadline would come too late), or at the deadline if there is nothing to give.
-    async fn time_is_over(&self, key: &JobKey, max_age: Option<Duration>, deadline: Instant) -> Option<Reply> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // One timer for both: each costs a system call.
-        let mut timer = pin!(sleep_until(deadline - HEAD_START.min(left / 10)));
+    /// Resolves with something stale once that is better than waiting, or at the deadline if there is nothing to give.
+    ///
+    /// It is better after a while (RFC 5861's "stale-while-revalidate"), and just before the deadline: the caller has a timer
+    /// of its own, which started first, so an answer at our deadline would come too late.
+    async fn time_is_over(
+        &self,
+        key: &JobKey,
+        max_age: Option<Duration>,
+        deadline: Instant,
+        reason: Forwarded,
+    ) -> Option<Reply> {
+        let now = Instant::now();
+        let last = deadline - HEAD_START.min(deadline.saturating_duration_since(now) / 10);
+        // Where nothing stale was known, or nothing that this caller accepts, none will be after a while.
+        let slow = (reason == Forwarded::Stale).then_some(now + self.stale_after).filter(|slow| *slow < last);
+        // One timer for all: each costs a system call.
+        let mut timer = pin!(sleep_until(slow.unwrap_or(last)));
+        if slow.is_some() {
+            timer.as_mut().await;
+            if let Some(stale) = self.stale(key, max_age, StaleBecause::Slow) {
+                return Some(stale);
+            }
+            timer.as_mut().reset(last);
+        }
         timer.as_mut().await;
         let stale = self.stale(key, max_age, StaleBecause::Deadline);
         if stale.is_none() {
@@ -259,14 +285,13 @@ const HEAD_START: Duration = Duration::from_millis(100);
 
 /// Why what a fetch brought is nothing for a caller who waited for it.
 enum NotForThisCaller {
-    /// It is older than the caller accepts.
+    /// It was asked for longer ago than the caller accepts.
     TooOld,
     /// The caller joined it, and it was not begun because of the share of whoever started it.
     NoTurn,
 }
 
-/// The answer that a fetch brought. Its age counts from the head of Glacier's response, and the body may have taken
-/// longer than this caller's `max_age`.
+/// The answer that a fetch brought. Its age counts from when Glacier was asked, which may have been before this caller came.
 fn forwarded(
     knowledge: &Knowledge,
     max_age: Option<Duration>,
@@ -282,10 +307,10 @@ fn forwarded(
     }
 }
 
-/// Twice in a row: Glacier's answers take longer to arrive than the caller lets them age.
+/// Glacier takes longer to answer than the caller lets answers age.
 fn too_old(reason: Forwarded) -> Reply {
-    let detail = "glacier's answers arrive older than the caller accepts";
-    let error = UpstreamError::new(UpstreamErrorKind::Unavailable, true, detail);
+    let detail = "glacier takes longer to answer than the caller's max_age";
+    let error = UpstreamError::new(UpstreamErrorKind::TimedOut, true, detail);
     Reply::error(DescribeError::Upstream(Arc::new(error)), CacheStatus::unstored(reason, false))
 }
 
@@ -305,10 +330,10 @@ fn reply(knowledge: &Knowledge, learnt: &Learnt, now: Instant, status: CacheStat
     let age = learnt.age(now);
     let result = match &learnt.given {
         Given::Description { message, is_final: _ } => Ok(Answer { message: message.clone(), age }),
-        Given::Absence(error) => Err(DescribeError::absent(error, knowledge.end)),
+        Given::Absence(error) => Err(DescribeError::absent(error, knowledge.end, now)),
         Given::Denial(error) => Err(DescribeError::Upstream(Arc::clone(error))),
     };
-    Reply { result, status }
+    Reply { result, status, retry_in: None }
 }
 
 /// Something stale in place of an error, where policy and the caller allow it.
@@ -324,7 +349,8 @@ fn stale_or_error(
     {
         return reply;
     }
-    Reply::error(DescribeError::Upstream(error), status)
+    let retry_in = knowledge.cooling(now).map(|failure| failure.over_at() - now);
+    Reply { retry_in, ..Reply::error(DescribeError::Upstream(error), status) }
 }
 
 fn stale(knowledge: &Knowledge, now: Instant, max_age: Option<Duration>, because: StaleBecause) -> Option<Reply> {

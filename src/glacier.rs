@@ -57,7 +57,7 @@ use crate::{
     job::{Identity, JobKey, OWN_ACCOUNT},
     metrics::{Attempt, UpstreamCode, UpstreamMetrics},
     traces,
-    upstream::{Described, Fetch, JobSource, UpstreamError, UpstreamErrorKind as Kind},
+    upstream::{Described, Effort, Fetch, JobSource, UpstreamError, UpstreamErrorKind as Kind},
 };
 
 /// A connection inside a region takes milliseconds, one around the world a third of a second; 1.5 s survives one lost
@@ -121,7 +121,7 @@ impl GlacierSettings {
 #[error("the https client for Glacier cannot be set up")]
 pub struct GlacierSetupError(#[source] reqwest::Error);
 
-/// Asks Glacier. Cheap to clone; clones share connections, credentials, retry tokens and the clock's offset.
+/// Asks Glacier. Cheap to clone; clones share connections, credentials, retry tokens and the clock's offsets.
 #[derive(Debug, Clone)]
 pub struct GlacierClient {
     http: Client,
@@ -129,7 +129,10 @@ pub struct GlacierClient {
     credentials: CredentialsHolder,
     clock: Clock,
     bucket: Arc<Bucket>,
+    /// What signatures are dated by.
     offset: Arc<ClockOffset>,
+    /// What answers are dated by.
+    dates: Arc<ClockOffset>,
     metrics: UpstreamMetrics,
 }
 
@@ -152,7 +155,8 @@ impl GlacierClient {
         let http = http_client(&settings, resolver).map_err(GlacierSetupError)?;
         let bucket = Arc::new(Bucket::new(settings.retry.tokens));
         let metrics = UpstreamMetrics::default();
-        Ok(Self { http, settings, credentials, clock, bucket, offset: Arc::default(), metrics })
+        let (offset, dates) = Default::default();
+        Ok(Self { http, settings, credentials, clock, bucket, offset, dates, metrics })
     }
 
     /// The same, reporting its requests and retry tokens to `metrics`.
@@ -163,8 +167,11 @@ impl GlacierClient {
         Self { metrics: metrics.clone(), ..self }
     }
 
-    /// Attempts until one succeeds or no further one is worth it, and answers before `until`.
-    async fn describe(&self, key: &JobKey, until: Instant) -> Result<Described, UpstreamError> {
+    /// Attempts until one succeeds or no further one is worth it, and answers before the effort's end.
+    async fn describe(&self, key: &JobKey, effort: Effort) -> Result<Described, UpstreamError> {
+        let Effort { until, repeats } = effort;
+        let max_attempts = if repeats { self.settings.retry.max_attempts } else { 1 };
+        let settings = RetrySettings { max_attempts, ..self.settings.retry.clone() };
         let mut progress = Progress::default();
         let mut sent = false;
         loop {
@@ -184,11 +191,10 @@ impl GlacierClient {
             };
             sent |= failure.error.sent;
             let left = until.saturating_duration_since(Instant::now());
-            let (settings, tokens) = (&self.settings.retry, self.bucket.tokens());
-            let verdict = retry::decide(settings, &failure, &progress, offset, tokens, left, fastrand::f64());
-            if !self.follow(verdict, &failure, &credentials, until).await {
-                let error = UpstreamError { sent, ..failure.error };
-                return Err(after(progress.requests, error));
+            let tokens = self.bucket.tokens();
+            let verdict = retry::decide(&settings, &failure, &progress, offset, tokens, left, fastrand::f64());
+            if let Err(error) = self.follow(verdict, &failure, &credentials, until).await {
+                return Err(after(progress.requests, UpstreamError { sent, ..error }));
             }
             tracing::debug!(
                 job = key.as_str(),
@@ -202,30 +208,39 @@ impl GlacierClient {
         }
     }
 
-    /// Does what `verdict` asks for before the next attempt; `false` if there is to be none.
-    async fn follow(&self, verdict: Verdict, failure: &Failure, rejected: &Credentials, until: Instant) -> bool {
+    /// Does what `verdict` asks for before the next attempt. If there is to be none, the error is the fetch's.
+    async fn follow(
+        &self,
+        verdict: Verdict,
+        failure: &Failure,
+        rejected: &Credentials,
+        until: Instant,
+    ) -> Result<(), UpstreamError> {
         match verdict {
-            Verdict::GiveUp => false,
-            Verdict::Resend => true,
+            Verdict::GiveUp => Err(failure.error.clone()),
+            Verdict::Resend => Ok(()),
             Verdict::Repeat { wait, cost } => {
                 // Another fetch may have taken the last ones since they were counted.
                 if !self.bucket.take(cost) {
-                    return false;
+                    return Err(failure.error.clone());
                 }
                 sleep(wait).await;
-                true
+                Ok(())
             }
-            // With the same credentials, or none, the answer would be the same.
             Verdict::Refresh => match timeout_at(until, self.credentials.force_refresh_after(rejected)).await {
-                Ok(Ok(fresh)) => !credentials::is_same(&fresh, rejected),
-                Ok(Err(_)) | Err(_) => false,
+                Ok(Ok(fresh)) if !credentials::is_same(&fresh, rejected) => Ok(()),
+                // With the same credentials the answer would be the same.
+                Ok(Ok(_)) => Err(failure.error.clone()),
+                // Whether Glacier rejects the gateway's identity or only these credentials is not known without others.
+                Ok(Err(unavailable)) => Err(without_fresh_credentials(&failure.error, &unavailable.to_string())),
+                Err(_elapsed) => Err(without_fresh_credentials(&failure.error, "no others in time")),
             },
             Verdict::CorrectClock(offset) => {
                 if self.offset.keep(offset) {
                     let (offset_ms, code) = (offset.as_millis(), failure.error.glacier_code.as_deref());
                     tracing::warn!(offset_ms, code, "our clock disagrees with glacier's, which dates signatures now");
                 }
-                true
+                Ok(())
             }
         }
     }
@@ -252,14 +267,14 @@ impl GlacierClient {
         let asked_at = self.clock.now();
         let left = until.saturating_duration_since(asked_at.instant);
         if left.is_zero() {
-            return Err(UpstreamError::new(Kind::Unavailable, false, "no time left for an attempt").into());
+            return Err(UpstreamError::new(Kind::TimedOut, false, "no time left for an attempt").into());
         }
         let allowed = left.min(self.settings.attempt_timeout);
         let request = self.signed_request(key, credentials, offset.apply(asked_at.wall))?;
         let span = traces::current().request(request.url().as_str(), number);
         let exchange = self.exchange(request, key, asked_at);
         let outcome = timeout_at(asked_at.instant + allowed, exchange).await.unwrap_or_else(|_| {
-            Err(UpstreamError::new(Kind::Unavailable, true, format!("no answer within {allowed:?}")).into())
+            Err(UpstreamError::new(Kind::TimedOut, true, format!("no answer within {allowed:?}")).into())
         });
         let code = outcome.as_ref().map_or_else(|failure| failure.error.kind.into(), |_| UpstreamCode::Ok);
         let which = if number == 1 { Attempt::First } else { Attempt::Retry };
@@ -289,14 +304,15 @@ impl GlacierClient {
     async fn exchange(&self, request: Request, key: &JobKey, asked_at: Moment) -> Result<Described, Failure> {
         let (outcome, used_before) = transport::noting_reuse(self.http.execute(request)).await;
         let mut response = outcome.map_err(|e| self.transport_failure(&e, Phase::Head { used_before }))?;
-        let observed_at = self.clock.now();
+        let received_at = self.clock.now();
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
         let body = self.body(response, status, &headers).await?;
         let answer = Answer { status, headers: &headers, body: &body };
-        let told = |failure| Failure { offset: skew::measure(&headers, asked_at, observed_at), ..failure };
-        let job = response::interpret(&answer, key).map_err(told)?;
-        Ok(Described { job, asked_at: asked_at.instant, observed_at, request_id: error::request_id(&headers) })
+        let offset = skew::measure(&headers, asked_at, received_at);
+        let job = response::interpret(&answer, key).map_err(|failure| Failure { offset, ..failure })?;
+        let asked_at = Moment { wall: self.dates.follow(offset).apply(asked_at.wall), ..asked_at };
+        Ok(Described { job, asked_at, request_id: error::request_id(&headers) })
     }
 
     /// The body chunk by chunk, and not a chunk beyond the limit.
@@ -337,6 +353,12 @@ impl GlacierClient {
     }
 }
 
+/// Glacier refused the credentials, and no others could be had: trouble of the gateway's that may end by itself.
+fn without_fresh_credentials(refused: &UpstreamError, why: &str) -> UpstreamError {
+    let detail = format!("{}, and fresh credentials could not be had: {why}", refused.detail);
+    UpstreamError { kind: Kind::CredentialsUnavailable, detail, ..refused.clone() }
+}
+
 /// For logs: how often Glacier was asked, if more than once.
 fn after(requests: u32, error: UpstreamError) -> UpstreamError {
     match requests {
@@ -346,11 +368,13 @@ fn after(requests: u32, error: UpstreamError) -> UpstreamError {
 }
 
 impl JobSource for GlacierClient {
-    fn describe_job(&self, key: JobKey, until: Instant) -> Fetch<'_> {
+    fn describe_job(&self, key: JobKey, effort: Effort) -> Fetch<'_> {
         Box::pin(async move {
-            let described = self.describe(&key, until).await?;
-            if key.account_id() == OWN_ACCOUNT {
-                self.credentials.own_account().answered(&described.job);
+            let described = self.describe(&key, effort).await?;
+            if key.account_id() == OWN_ACCOUNT && !self.credentials.own_account().answered(&described.job) {
+                let detail = "the description names another account than the credentials'";
+                let error = UpstreamError::new(Kind::WrongJob, true, detail);
+                return Err(UpstreamError { request_id: described.request_id, ..error });
             }
             Ok(described)
         })

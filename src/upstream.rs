@@ -15,11 +15,21 @@ use crate::{
 
 /// Something that can be asked about one job.
 pub trait JobSource: Send + Sync + 'static {
-    /// Asks once on behalf of everybody and answers before `until`, whatever happens.
-    fn describe_job(&self, key: JobKey, until: Instant) -> Fetch<'_>;
+    /// Asks once on behalf of everybody and answers before the effort's end, whatever happens.
+    fn describe_job(&self, key: JobKey, effort: Effort) -> Fetch<'_>;
 
     /// Whose account `-` stands for now. Cheap: every call asks.
     fn identity(&self) -> Identity;
+}
+
+/// What one fetch may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effort {
+    /// When it has to be over.
+    pub until: Instant,
+    /// Whether failed attempts may be repeated. Not while Glacier hangs: one attempt is enough to find out whether it still
+    /// does. What corrects an attempt (fresh credentials, a corrected clock) is no repetition.
+    pub repeats: bool,
 }
 
 /// What [`JobSource::describe_job`] returns.
@@ -30,10 +40,10 @@ pub type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Described, UpstreamError
 pub struct Described {
     /// The description, every member of it.
     pub job: GlacierJobDescription,
-    /// When the request that brought this answer was sent. It orders answers: of two, the one asked for later is newer.
-    pub asked_at: Instant,
-    /// When Glacier gave this answer: the moment at which the head of its response arrived. Ages count from here.
-    pub observed_at: Moment,
+    /// When the request that brought this answer was sent; its date is by Glacier's clock. Ages count from here: Glacier may
+    /// have looked at the job at once, however long the answer took. It also orders answers: of two, the one asked for
+    /// later is newer.
+    pub asked_at: Moment,
     /// `x-amzn-RequestId`.
     pub request_id: Option<String>,
 }
@@ -73,8 +83,12 @@ pub enum UpstreamErrorKind {
     AccessDenied,
     /// The account asks too often.
     Throttled,
-    /// Glacier is down, slow or unreachable; another attempt may succeed.
+    /// Glacier is down or unreachable; another attempt may succeed.
     Unavailable,
+    /// Glacier gave no answer in time; another attempt may succeed.
+    TimedOut,
+    /// Glacier's answer contradicts what it said before, and is not believed yet.
+    Contradictory,
     /// TLS with Glacier failed; another attempt would fail likewise.
     TlsFailed,
     /// There are no valid credentials to sign with; nothing was sent.
@@ -137,6 +151,9 @@ impl From<UpstreamErrorKind> for UpstreamCode {
             UpstreamErrorKind::AccessDenied => Self::AccessDenied,
             UpstreamErrorKind::Throttled => Self::Throttled,
             UpstreamErrorKind::Unavailable => Self::Unavailable,
+            UpstreamErrorKind::TimedOut => Self::TimedOut,
+            // The request itself was answered.
+            UpstreamErrorKind::Contradictory => Self::Ok,
             UpstreamErrorKind::TlsFailed => Self::TlsFailed,
             UpstreamErrorKind::CredentialsUnavailable => Self::CredentialsUnavailable,
             // Neither reaches Glacier, so neither is counted as a request to it.

@@ -190,6 +190,10 @@ pub struct FreshnessArguments {
         value_name = "DURATION"
     )]
     pub stale_completed: String,
+    /// How long a caller waits for Glacier before it is given an answer past its freshness, where there is one; the request to
+    /// Glacier goes on
+    #[arg(long, env = "GLACIER_GATEWAY_STALE_AFTER", default_value = "500ms", value_name = "DURATION")]
+    pub stale_after: String,
     /// The smallest max_age that a caller can demand; smaller ones are raised to it
     #[arg(long, env = "GLACIER_GATEWAY_MAX_AGE_FLOOR", default_value = "1s", value_name = "DURATION")]
     pub max_age_floor: String,

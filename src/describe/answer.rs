@@ -5,8 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::time::Instant;
+
 use crate::{
-    cache::End,
+    cache::{End, Promise},
     metrics::CacheOutcome,
     proto::LengthPrefixed,
     upstream::{UpstreamError, UpstreamErrorKind},
@@ -19,6 +21,8 @@ pub struct Reply {
     pub result: Result<Answer, DescribeError>,
     /// How the cache came by it.
     pub status: CacheStatus,
+    /// With an error: how long Glacier is not asked about this job again, if that is known.
+    pub retry_in: Option<Duration>,
 }
 
 /// A description, ready to be sent.
@@ -36,11 +40,12 @@ pub enum DescribeError {
     /// Glacier said so, or could not be asked.
     #[error("{0}")]
     Upstream(Arc<UpstreamError>),
-    /// Glacier knows the job no more, and this replica saw it complete.
+    /// Glacier knows the job no more, this replica saw it complete, and the time for which Glacier promises to remember it is
+    /// over.
     #[error("the job completed and Glacier has forgotten it")]
     Expired {
-        /// When it completed, if Glacier gave a possible date.
-        completion: Option<SystemTime>,
+        /// When it completed.
+        completion: SystemTime,
         /// Glacier's answer.
         error: Arc<UpstreamError>,
     },
@@ -56,9 +61,10 @@ pub enum DescribeError {
 }
 
 impl DescribeError {
-    pub(super) fn absent(error: &Arc<UpstreamError>, end: Option<End>) -> Self {
-        match (error.kind, end) {
-            (UpstreamErrorKind::JobNotFound, Some(End { completion })) => {
+    pub(super) fn absent(error: &Arc<UpstreamError>, end: Option<End>, now: Instant) -> Self {
+        let promise = end.and_then(|end| end.promise).filter(|promise| promise.until <= now);
+        match (error.kind, promise) {
+            (UpstreamErrorKind::JobNotFound, Some(Promise { completion, until: _ })) => {
                 Self::Expired { completion, error: Arc::clone(error) }
             }
             _ => Self::Upstream(Arc::clone(error)),
@@ -68,7 +74,7 @@ impl DescribeError {
 
 impl Reply {
     pub(super) fn error(error: DescribeError, status: CacheStatus) -> Self {
-        Self { result: Err(error), status }
+        Self { result: Err(error), status, retry_in: None }
     }
 }
 
@@ -117,6 +123,8 @@ pub enum Forwarded {
 pub enum StaleBecause {
     /// The fetch failed.
     Error,
+    /// The fetch takes long, and goes on.
+    Slow,
     /// The caller's deadline came before the end of the fetch.
     Deadline,
     /// The process is about to end.
@@ -136,6 +144,7 @@ impl CacheStatus {
             },
             Self::Stale { because, .. } => match because {
                 StaleBecause::Error => CacheOutcome::StaleIfError,
+                StaleBecause::Slow => CacheOutcome::StaleWhileRevalidate,
                 StaleBecause::Deadline => CacheOutcome::StaleAtDeadline,
                 StaleBecause::Draining => CacheOutcome::StaleWhileDraining,
             },
@@ -163,6 +172,7 @@ mod tests {
             forwarded(Forwarded::Request, false),
             forwarded(Forwarded::Request, true),
             stale(StaleBecause::Error),
+            stale(StaleBecause::Slow),
             stale(StaleBecause::Deadline),
             stale(StaleBecause::Draining),
             CacheStatus::Cooldown,

@@ -12,10 +12,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::watch, time::timeout_at};
 
 use super::{
     limiter::{Full, Limiter},
@@ -23,12 +20,12 @@ use super::{
     throttle::AdaptiveThrottle,
 };
 use crate::{
-    cache::{Failure, Finding, JobCache, Knowledge, Observation, Rejected},
+    cache::{Description, Finding, JobCache, Knowledge, Observation, Rejected},
     clock::Clock,
     job::{Identity, JobKey},
     metrics::DescribeMetrics,
     traces,
-    upstream::{Described, JobSource, UpstreamError, UpstreamErrorKind},
+    upstream::{Described, Effort, JobSource, UpstreamError, UpstreamErrorKind},
 };
 
 /// What a fetch brought: knowledge, already stored, or the failure.
@@ -130,6 +127,7 @@ impl Flights {
         };
         let (tell, told) = watch::channel(None);
         vacant.insert(told.clone());
+        drop(under_way);
         let landing = Landing { flights: Arc::clone(self), key: key.clone(), share };
         // The span of the call that this is done for goes along.
         tokio::spawn(traces::current().carry(async move {
@@ -148,41 +146,73 @@ impl Flights {
 
     async fn fetch(&self, key: &JobKey, share: Option<&Share>) -> Landed {
         let started = self.clock.now().instant;
-        let error = match self.ask(key, share, started + self.budget).await {
-            Ok(described) => match self.learn(key, described) {
-                Ok(knowledge) => return Ok(knowledge),
-                Err(error) => error,
-            },
-            Err(error) => error,
+        // While Glacier hangs, a fetch only finds out whether it still does.
+        let repeats = !self.cache.get(key).is_some_and(|known| known.is_hanging());
+        let effort = Effort { until: started + self.budget, repeats };
+        let mut outcome = self.ask_and_learn(key, share, effort).await;
+        if let Err(NotLearnt::Contradictory { first: true, error: _ }) = outcome {
+            // Perhaps a slip. One more answer shows.
+            outcome = self.ask_and_learn(key, share, effort).await;
+        }
+        let error = match outcome {
+            Ok(knowledge) => return Ok(knowledge),
+            Err(NotLearnt::Failed(error) | NotLearnt::Contradictory { first: _, error }) => Arc::new(error),
         };
-        let now = self.clock.now();
-        log_failure(key, &error, now.instant.saturating_duration_since(started));
-        let error = Arc::new(error);
-        let finding = match error.kind.verdict() {
-            Verdict::Absent => Finding::Absent(Arc::clone(&error)),
-            Verdict::Denied => Finding::Denied(Arc::clone(&error)),
-            Verdict::NotAsked => return Err(error),
-            Verdict::Failure => {
-                self.cache.observe_failure(key, Failure { error: Arc::clone(&error), at: now.instant });
-                return Err(error);
+        let now = self.clock.now().instant;
+        log_failure(key, &error, now.saturating_duration_since(started));
+        match error.kind.verdict() {
+            // Whoever asks next may find a place.
+            Verdict::NotAsked => {}
+            Verdict::Absent | Verdict::Denied | Verdict::Failure => {
+                self.cache.observe_failure(key, Arc::clone(&error), now);
+            }
+        }
+        Err(error)
+    }
+
+    /// Asks Glacier once, and takes in what it says.
+    async fn ask_and_learn(&self, key: &JobKey, share: Option<&Share>, effort: Effort) -> Result<Knowledge, NotLearnt> {
+        let began = self.clock.now();
+        let answer = self.ask(key, share, effort).await;
+        let unbelievable = unbelievable(&answer);
+        let observation = match answer {
+            Ok(Described { job, asked_at, request_id: _ }) => {
+                self.metrics.unrecognized(job.unrecognized_values.len());
+                Observation { finding: Finding::Described(Description::new(job, asked_at.wall)), asked_at }
+            }
+            Err(error) => {
+                let finding = match error.kind.verdict() {
+                    Verdict::Absent => Finding::Absent,
+                    Verdict::Denied => Finding::Denied,
+                    Verdict::NotAsked | Verdict::Failure => return Err(NotLearnt::Failed(error)),
+                };
+                log_failure(key, &error, self.clock.now().instant.saturating_duration_since(began.instant));
+                Observation { finding: finding(Arc::new(error)), asked_at: began }
             }
         };
-        Ok(self.cache.observe(key, Observation { finding, asked_at: started, observed_at: now }).0)
+        match self.cache.observe(key, observation) {
+            // Something newer is known already, so it answers better than what was fetched.
+            (knowledge, None | Some(Rejected::Older)) => Ok(knowledge),
+            (_, Some(Rejected::Contradictory { first })) => {
+                self.metrics.contradicted();
+                Err(NotLearnt::Contradictory { first, error: unbelievable })
+            }
+        }
     }
 
     /// Asks Glacier, unless this replica has enough to do or the account has had enough.
-    async fn ask(&self, key: &JobKey, share: Option<&Share>, until: Instant) -> Result<Described, UpstreamError> {
+    async fn ask(&self, key: &JobKey, share: Option<&Share>, effort: Effort) -> Result<Described, UpstreamError> {
         if !self.throttle.admits(self.clock.now().instant, fastrand::f64()) {
             self.metrics.throttled();
             let detail = "held back: glacier throttles this account";
             return Err(UpstreamError::new(UpstreamErrorKind::Throttled, false, detail));
         }
         // Whatever the source does: it ends in time, and its panics are failures like others.
-        let asking = AssertUnwindSafe(timeout_at(until, self.ask_in_turn(key, share, until))).catch_unwind();
+        let asking = AssertUnwindSafe(timeout_at(effort.until, self.ask_in_turn(key, share, effort))).catch_unwind();
         let answer = match asking.await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_elapsed)) => {
-                Err(UpstreamError::new(UpstreamErrorKind::Unavailable, true, "the fetch's budget is spent"))
+                Err(UpstreamError::new(UpstreamErrorKind::TimedOut, true, "the fetch's budget is spent"))
             }
             Err(_panic) => Err(UpstreamError::new(UpstreamErrorKind::Panicked, true, "panicked; see the log")),
         };
@@ -198,37 +228,45 @@ impl Flights {
         &self,
         key: &JobKey,
         share: Option<&Share>,
-        until: Instant,
+        effort: Effort,
     ) -> Result<Described, UpstreamError> {
         let _place = self.limiter.enter(share).await.map_err(|full| match full {
             Full::Queue | Full::Wait => UpstreamError::new(UpstreamErrorKind::Overloaded, false, full.to_string()),
             Full::OwnTurn => over_share(full),
         })?;
-        self.source.describe_job(key.clone(), until).await
-    }
-
-    fn learn(&self, key: &JobKey, described: Described) -> Result<Knowledge, UpstreamError> {
-        let Described { job, asked_at, observed_at, request_id } = described;
-        self.metrics.unrecognized(job.unrecognized_values.len());
-        let description = crate::cache::Description::new(job, observed_at.wall);
-        let observation = Observation { finding: Finding::Described(description), asked_at, observed_at };
-        match self.cache.observe(key, observation) {
-            // Something newer is known already, so it answers better than what was fetched.
-            (knowledge, None | Some(Rejected::Older)) => Ok(knowledge),
-            (_, Some(Rejected::Backwards)) => Err(UpstreamError {
-                request_id,
-                ..UpstreamError::new(
-                    UpstreamErrorKind::Unavailable,
-                    true,
-                    "glacier described a completed job as not completed",
-                )
-            }),
-        }
+        self.source.describe_job(key.clone(), effort).await
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, watch::Receiver<Option<Landed>>>> {
         // The map is whole between any two statements, so a panic elsewhere does not spoil it.
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a fetch brought nothing.
+enum NotLearnt {
+    /// Glacier could not be asked, or gave no answer.
+    Failed(UpstreamError),
+    /// Its answer contradicts what is known.
+    Contradictory {
+        /// For the first time.
+        first: bool,
+        error: UpstreamError,
+    },
+}
+
+/// The error in place of an answer that contradicts what is known.
+fn unbelievable(answer: &Result<Described, UpstreamError>) -> UpstreamError {
+    let kind = UpstreamErrorKind::Contradictory;
+    match answer {
+        Ok(Described { request_id, .. }) => {
+            let detail = "glacier described a completed job as not completed";
+            UpstreamError { request_id: request_id.clone(), ..UpstreamError::new(kind, true, detail) }
+        }
+        Err(error) => {
+            let detail = "glacier does not know a job that it promises to remember".to_owned();
+            UpstreamError { kind, detail, ..error.clone() }
+        }
     }
 }
 
@@ -270,6 +308,8 @@ impl UpstreamErrorKind {
             Self::InvalidParameter
             | Self::Throttled
             | Self::Unavailable
+            | Self::TimedOut
+            | Self::Contradictory
             | Self::TlsFailed
             | Self::CredentialsUnavailable
             | Self::CredentialsExpired
@@ -283,12 +323,14 @@ impl UpstreamErrorKind {
         }
     }
 
-    /// Whether something stale may be given in place of this error: only where Glacier could not be asked, or had no time.
-    /// An answer of Glacier's, or one that makes no sense, is never hidden.
+    /// Whether something stale may be given in place of this error: only where Glacier could not be asked, had no time, or is
+    /// not believed yet. Any other answer of Glacier's, or one that makes no sense, is never hidden.
     pub(super) fn may_hide_behind_stale(self) -> bool {
         match self {
             Self::Throttled
             | Self::Unavailable
+            | Self::TimedOut
+            | Self::Contradictory
             | Self::TlsFailed
             | Self::CredentialsUnavailable
             | Self::Overloaded

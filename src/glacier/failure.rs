@@ -48,7 +48,7 @@ impl Failure {
 impl From<UpstreamError> for Failure {
     fn from(error: UpstreamError) -> Self {
         let cause = match error.kind {
-            Kind::Unavailable => Cause::Transient,
+            Kind::Unavailable | Kind::TimedOut => Cause::Transient,
             Kind::Throttled => Cause::Throttled,
             Kind::Malformed => Cause::Garbage,
             Kind::CredentialsExpired | Kind::CredentialsRejected => Cause::Credentials,
@@ -63,6 +63,7 @@ impl From<UpstreamError> for Failure {
             | Kind::OverShare
             | Kind::ClosedToAccount
             | Kind::WrongJob
+            | Kind::Contradictory
             | Kind::Panicked
             | Kind::Unexpected => Cause::Permanent,
         };

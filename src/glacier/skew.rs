@@ -1,8 +1,13 @@
 //! How far Glacier's clock is from ours, and what is done about it.
 //!
-//! Glacier refuses signatures whose date is more than five minutes from its own clock. Each answer says what that clock
-//! shows; when a signature has been refused and the two clocks really disagree, signatures are dated by Glacier's from
-//! then on. Nothing else is: freshness and deadlines do not use the wall clock.
+//! Each answer says what Glacier's clock shows, and two things use that.
+//!
+//! - Glacier refuses signatures whose date is more than five minutes from its own clock. When one has been refused and the two
+//!   clocks really disagree, signatures are dated by Glacier's from then on.
+//! - The dates in a description are Glacier's, so how long ago a job completed is judged by Glacier's clock, too. With ours,
+//!   one that is 20 minutes behind would take a completed job for one of the future.
+//!
+//! Ages and deadlines use neither: they come from the monotonic clock.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -17,6 +22,9 @@ use crate::clock::Moment;
 /// Less than this is not worth a correction: signatures are accepted within five minutes, of which transit and the
 /// rounding of dates take a little. AWS's SDKs draw the same line.
 const TOLERANCE: Duration = Duration::from_mins(4);
+/// A smaller change of the offset that dates answers is not followed. `Date` has whole seconds and transit takes its time, so
+/// what is measured jitters by a second or two, and the dates of answers are not to go backwards by that.
+const DATE_TOLERANCE: Duration = Duration::from_secs(5);
 /// An exchange that took longer says nothing about the moment at which the date was written. As in AWS's SDKs.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_mins(15);
 
@@ -34,7 +42,11 @@ impl Offset {
 
     /// Whether a signature dated with `self` is too far from a clock with the offset `measured`.
     pub(super) fn disagrees_with(self, measured: Self) -> bool {
-        Duration::from_millis(self.0.abs_diff(measured.0)) > TOLERANCE
+        self.distance(measured) > TOLERANCE
+    }
+
+    fn distance(self, other: Self) -> Duration {
+        Duration::from_millis(self.0.abs_diff(other.0))
     }
 
     /// In milliseconds, for logs.
@@ -66,6 +78,18 @@ impl ClockOffset {
     pub(super) fn current(&self) -> Offset {
         // A single value that guards nothing else.
         Offset(self.0.load(Ordering::Relaxed))
+    }
+
+    /// The offset to date an answer with that told this one, or none. It is followed unless it is about the one in use.
+    pub(super) fn follow(&self, measured: Option<Offset>) -> Offset {
+        let current = self.current();
+        match measured {
+            Some(measured) if current.distance(measured) > DATE_TOLERANCE => {
+                self.0.store(measured.0, Ordering::Relaxed);
+                measured
+            }
+            Some(_) | None => current,
+        }
     }
 
     /// From now on this one. `true` if it is another.
@@ -142,6 +166,17 @@ mod tests {
         assert!(shared.keep(Offset(600_000)));
         assert!(!shared.keep(Offset(600_100)), "a hundred others measured about the same");
         assert_eq!(shared.current(), Offset(600_100));
+    }
+
+    #[test]
+    fn answers_are_dated_by_the_offset_last_measured_which_does_not_jitter() {
+        let dates = ClockOffset::default();
+        let follow = |millis: i64| dates.follow(Some(Offset(millis)));
+        assert_eq!(follow(-5_000), Offset(0), "within the tolerance of a clock that is right");
+        assert_eq!(follow(1_200_000), Offset(1_200_000), "20 minutes behind");
+        assert_eq!(follow(1_199_000), Offset(1_200_000), "the same, measured a little later");
+        assert_eq!(dates.follow(None), Offset(1_200_000), "an answer without a date");
+        assert_eq!(follow(0), Offset(0), "our clock was set right");
     }
 
     proptest! {

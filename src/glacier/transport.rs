@@ -59,7 +59,8 @@ fn classify_connect(error: &reqwest::Error, connect_timeout: Duration) -> Upstre
         return UpstreamError::new(Kind::TlsFailed, false, "tls handshake failed");
     }
     if error.is_timeout() {
-        return unavailable(&format!("connect timed out after {connect_timeout:?}"));
+        let detail = format!("connect timed out after {connect_timeout:?}");
+        return UpstreamError::new(Kind::TimedOut, false, detail);
     }
     match io_kind {
         Some(io::ErrorKind::ConnectionRefused) => unavailable("connection refused"),

@@ -61,6 +61,7 @@ fn render(status: CacheStatus) -> String {
         CacheStatus::Stale { since, because } => {
             let because = match because {
                 StaleBecause::Error => "stale-if-error",
+                StaleBecause::Slow => "stale-while-revalidate",
                 StaleBecause::Deadline => "stale-at-deadline",
                 StaleBecause::Draining => "stale-while-draining",
             };
@@ -87,6 +88,10 @@ mod tests {
             (
                 CacheStatus::Stale { since: seconds(40), because: StaleBecause::Error },
                 "hit; ttl=-40; detail=stale-if-error",
+            ),
+            (
+                CacheStatus::Stale { since: seconds(2), because: StaleBecause::Slow },
+                "hit; ttl=-2; detail=stale-while-revalidate",
             ),
             (
                 CacheStatus::Stale { since: seconds(1), because: StaleBecause::Deadline },

@@ -145,7 +145,7 @@ fn respond(key: &JobKey, reply: Reply) -> Handled {
             headers.insert(AGE, age(answer.age));
             response
         }
-        Err(error) => status::of(CallError::Describe { key, error }).into_http(),
+        Err(error) => status::of(CallError::Describe { key, error, retry_in: reply.retry_in }).into_http(),
     };
     response.headers_mut().insert(CACHE_STATUS, cache_status(reply.status));
     Handled { response, outcome: Some(reply.status.outcome()) }

@@ -37,7 +37,7 @@ pub(super) enum CallError<'a> {
     /// The policy does not let this caller ask about this job's vault.
     NotAllowed { key: &'a JobKey, caller: Option<&'a CallerIdentity> },
     /// The use case gave an error about this job.
-    Describe { key: &'a JobKey, error: DescribeError },
+    Describe { key: &'a JobKey, error: DescribeError, retry_in: Option<Duration> },
     /// There is no request message, or it is none of ours: why not.
     NoRequest(String),
     /// No such method or service, or a compressed message.
@@ -66,26 +66,24 @@ pub(super) fn of(error: CallError<'_>) -> Status {
             Answer::new(Code::InvalidArgument, "INVALID_REQUEST", message).into()
         }
         CallError::Unimplemented(what) => Answer::new(Code::Unimplemented, "UNIMPLEMENTED", what).into(),
-        CallError::Describe { key, error: DescribeError::Upstream(error) } => upstream(key, &error),
-        CallError::Describe { key, error: DescribeError::Expired { completion, error } } => {
+        CallError::Describe { key, error: DescribeError::Upstream(error), retry_in } => upstream(key, &error, retry_in),
+        CallError::Describe { key, error: DescribeError::Expired { completion, error }, .. } => {
             let message = "the job completed and Glacier has forgotten it";
-            let answer = Answer::new(Code::NotFound, "JOB_EXPIRED", message)
+            Answer::new(Code::NotFound, "JOB_EXPIRED", message)
                 .about(&error)
-                .resource("glacier.amazonaws.com/Job", key.as_str());
-            match completion {
-                Some(date) => answer.metadata("completion_date", Timestamp::from(date).to_string()).into(),
-                None => answer.into(),
-            }
+                .resource("glacier.amazonaws.com/Job", key.as_str())
+                .metadata("completion_date", Timestamp::from(completion).to_string())
+                .into()
         }
-        CallError::Describe { key: _, error: DescribeError::DeadlineExceeded } | CallError::NoTime => {
+        CallError::Describe { error: DescribeError::DeadlineExceeded, .. } | CallError::NoTime => {
             let message = "the deadline passed before there was an answer";
             Answer::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).into()
         }
-        CallError::Describe { key: _, error: DescribeError::Interrupted } | CallError::Draining => {
+        CallError::Describe { error: DescribeError::Interrupted, .. } | CallError::Draining => {
             let message = "this replica is shutting down; ask another";
             Answer::new(Code::Unavailable, "GATEWAY_DRAINING", message).into()
         }
-        CallError::Describe { key: _, error: DescribeError::FetchPanicked } | CallError::Panicked => {
+        CallError::Describe { error: DescribeError::FetchPanicked, .. } | CallError::Panicked => {
             Answer::new(Code::Internal, "GATEWAY_INTERNAL", BUG).into()
         }
     }
@@ -94,7 +92,7 @@ pub(super) fn of(error: CallError<'_>) -> Status {
 impl crate::fuzzing::Door {
     /// [`of`] an upstream error.
     pub fn status(key: &JobKey, error: UpstreamError) -> Status {
-        of(CallError::Describe { key, error: DescribeError::Upstream(Arc::new(error)) })
+        of(CallError::Describe { key, error: DescribeError::Upstream(Arc::new(error)), retry_in: None })
     }
 }
 
@@ -115,7 +113,10 @@ fn invalid(fields: Vec<InvalidField>) -> Status {
     answer.into()
 }
 
-fn upstream(key: &JobKey, error: &UpstreamError) -> Status {
+/// `retry_in` says when Glacier is asked again at the earliest.
+fn upstream(key: &JobKey, error: &UpstreamError, retry_in: Option<Duration>) -> Status {
+    // Not before that, nor before Glacier wants it, nor sooner than makes sense.
+    let later = |least: Duration| least.max(retry_in.unwrap_or_default());
     let answer = match error.kind {
         UpstreamErrorKind::InvalidParameter => Answer::new(
             Code::InvalidArgument,
@@ -141,18 +142,32 @@ fn upstream(key: &JobKey, error: &UpstreamError) -> Status {
         ),
         UpstreamErrorKind::Throttled => {
             Answer::new(Code::ResourceExhausted, "GLACIER_THROTTLED", "Glacier throttles the account's requests")
-                .retry_in(error.retry_after.unwrap_or(RETRY_THROTTLED))
+                .retry_in(later(error.retry_after.unwrap_or(RETRY_THROTTLED)))
         }
-        UpstreamErrorKind::Unavailable | UpstreamErrorKind::TlsFailed => {
-            Answer::new(Code::Unavailable, "GLACIER_UNAVAILABLE", "Glacier gave no usable answer in time")
-                .retry_in(error.retry_after.unwrap_or(RETRY_TRANSIENT))
+        UpstreamErrorKind::Unavailable => {
+            Answer::new(Code::Unavailable, "GLACIER_UNAVAILABLE", "Glacier is unavailable or cannot be reached")
+                .retry_in(later(error.retry_after.unwrap_or(RETRY_TRANSIENT)))
         }
+        UpstreamErrorKind::TimedOut => {
+            Answer::new(Code::Unavailable, "GLACIER_UNAVAILABLE", "Glacier gave no answer in time")
+                .retry_in(later(RETRY_TRANSIENT))
+        }
+        UpstreamErrorKind::TlsFailed => {
+            Answer::new(Code::Unavailable, "GLACIER_UNAVAILABLE", "no TLS connection to Glacier comes about")
+                .retry_in(later(RETRY_TRANSIENT))
+        }
+        UpstreamErrorKind::Contradictory => Answer::new(
+            Code::Unavailable,
+            "GLACIER_CONTRADICTORY",
+            "Glacier contradicts what it said before; what is right will show within a minute",
+        )
+        .retry_in(later(RETRY_TRANSIENT)),
         UpstreamErrorKind::CredentialsUnavailable => Answer::new(
             Code::Unavailable,
             "GATEWAY_CREDENTIALS_UNAVAILABLE",
-            "the gateway has no valid AWS credentials at the moment",
+            "the gateway has no AWS credentials that are valid at the moment",
         )
-        .retry_in(RETRY_TRANSIENT),
+        .retry_in(later(RETRY_TRANSIENT)),
         UpstreamErrorKind::Overloaded => Answer::new(
             Code::Unavailable,
             "GATEWAY_OVERLOADED",
@@ -180,9 +195,11 @@ fn upstream(key: &JobKey, error: &UpstreamError) -> Status {
         UpstreamErrorKind::Malformed => {
             Answer::new(Code::Internal, "GLACIER_MALFORMED_RESPONSE", "Glacier's answer cannot be understood")
         }
-        UpstreamErrorKind::WrongJob => {
-            Answer::new(Code::Internal, "GLACIER_WRONG_JOB", "Glacier answered about another job or vault")
-        }
+        UpstreamErrorKind::WrongJob => Answer::new(
+            Code::Internal,
+            "GLACIER_WRONG_JOB",
+            "Glacier did not answer about the job, vault and account that it was asked about",
+        ),
         UpstreamErrorKind::Panicked => Answer::new(Code::Internal, "GATEWAY_INTERNAL", BUG),
         UpstreamErrorKind::Unexpected => Answer::new(
             Code::Internal,

@@ -30,6 +30,8 @@ vocabulary! {
         Collapsed = "collapsed",
         /// From memory, no longer fresh, because Glacier failed.
         StaleIfError = "stale_if_error",
+        /// From memory, no longer fresh, because Glacier is slow.
+        StaleWhileRevalidate = "stale_while_revalidate",
         /// From memory, no longer fresh, because the caller's deadline came first.
         StaleAtDeadline = "stale_at_deadline",
         /// From memory, no longer fresh, because this replica ends.
@@ -56,6 +58,7 @@ pub struct DescribeMetrics {
     age: Histogram,
     refreshes: Counters<Refresh>,
     unrecognized: Counter,
+    contradicted: Counter,
     in_flight: Gauge,
     waiting: Gauge,
     throttled: Counter,
@@ -87,6 +90,11 @@ impl DescribeMetrics {
                 registry,
                 "unrecognized_values",
                 "Values in Glacier's job descriptions that the schema could not hold; they were passed on as text",
+            ),
+            contradicted: counter(
+                registry,
+                "contradictions",
+                "Answers of Glacier's that contradicted what it had said before, and were not believed yet",
             ),
             in_flight: gauge(registry, "upstream_in_flight", "Fetches under way that may talk to Glacier"),
             waiting: gauge(registry, "upstream_waiting", "Fetches that wait for a place among those in flight"),
@@ -128,6 +136,11 @@ impl DescribeMetrics {
         self.unrecognized.inc_by(u64::try_from(values).unwrap_or(u64::MAX));
     }
 
+    /// An answer contradicted what is known, and was not believed.
+    pub fn contradicted(&self) {
+        self.contradicted.inc();
+    }
+
     /// A fetch may talk to Glacier from now on.
     pub fn in_flight(&self) -> Present {
         Present::on(&self.in_flight)
@@ -165,6 +178,7 @@ impl Default for DescribeMetrics {
             age: new_age(),
             refreshes: Counters::default(),
             unrecognized: Counter::default(),
+            contradicted: Counter::default(),
             in_flight: Gauge::default(),
             waiting: Gauge::default(),
             throttled: Counter::default(),

@@ -28,8 +28,10 @@ vocabulary! {
         AccessDenied = "access_denied",
         /// The account asks too often.
         Throttled = "throttled",
-        /// Glacier is down, slow or unreachable.
+        /// Glacier is down or unreachable.
         Unavailable = "unavailable",
+        /// No answer in time.
+        TimedOut = "timed_out",
         /// TLS failed.
         TlsFailed = "tls_failed",
         /// There was nothing to sign with.

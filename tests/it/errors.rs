@@ -1,7 +1,17 @@
 //! The error table of the API, row by row, over the wire.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
+};
 use glacier_gateway::{
     emulator::{EmulatedCredentials, EmulatedJob, Fault, Settings, Tier},
     glacier::CredentialsHolder,
@@ -10,7 +20,7 @@ use glacier_gateway::{
 use tokio::net::TcpListener;
 use tonic::{Code, Request};
 
-use crate::support::gateway::{Gateway, PATIENCE, Refusal, cache_status, header, question};
+use crate::support::gateway::{Gateway, PATIENCE, Refusal, VAULT, cache_status, header, question};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -197,10 +207,6 @@ async fn a_refused_connection_is_unavailable() {
 /// C6.
 #[tokio::test]
 async fn without_credentials_it_is_unavailable_and_nothing_is_sent() {
-    use aws_credential_types::provider::{
-        ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
-    };
-
     #[derive(Debug)]
     struct Nobody;
     impl ProvideCredentials for Nobody {
@@ -218,6 +224,59 @@ async fn without_credentials_it_is_unavailable_and_nothing_is_sent() {
     check(&refusal, Code::Unavailable, "GATEWAY_CREDENTIALS_UNAVAILABLE");
     assert_eq!(refusal.retry_delay(), Some(SECOND));
     assert_eq!(gateway.emulator.request_count(), 0);
+}
+
+/// C6: whether Glacier rejects the gateway, or only credentials that have expired, is not known as long as there are no others.
+#[tokio::test]
+async fn while_expired_credentials_cannot_be_replaced_it_is_unavailable_and_what_is_known_is_given() {
+    let known = Settings::default().credentials.remove(0);
+    let given = Arc::new(AtomicBool::new(false));
+    let provider = Once { given: Arc::clone(&given), known };
+    let credentials = CredentialsHolder::new(SharedCredentialsProvider::new(provider));
+    let gateway = Gateway::start_as(Settings::default(), credentials, |settings| {
+        settings.freshness.in_progress = Duration::from_nanos(1);
+    })
+    .await;
+    let (job, another) = (gateway.add(EmulatedJob::archive(Tier::Bulk)), gateway.add(finished()));
+    gateway.ask(&job).await.unwrap();
+    gateway.emulator.faults().always(Fault::error(403, "ExpiredTokenException"));
+    let stale = gateway.ask(&job).await.unwrap();
+    assert!(cache_status(stale.metadata()).ends_with("detail=stale-if-error"), "{stale:?}");
+    let refusal = gateway.refusal(&another).await;
+    check(&refusal, Code::Unavailable, "GATEWAY_CREDENTIALS_UNAVAILABLE");
+    assert_eq!(refusal.retry_delay(), Some(SECOND));
+    // And when others can be had, all is well.
+    gateway.emulator.faults().clear();
+    given.store(false, Ordering::SeqCst);
+    let third = gateway.add(finished());
+    tokio::time::timeout(PATIENCE, async {
+        while gateway.ask(&third).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it recovers");
+}
+
+/// A provider that gives its credentials once.
+#[derive(Debug)]
+struct Once {
+    given: Arc<AtomicBool>,
+    known: EmulatedCredentials,
+}
+
+impl ProvideCredentials for Once {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let EmulatedCredentials { access_key_id, secret_access_key, .. } = &self.known;
+        future::ProvideCredentials::ready(if self.given.swap(true, Ordering::SeqCst) {
+            Err(CredentialsError::provider_error("down"))
+        } else {
+            Ok(Credentials::new(access_key_id, secret_access_key, None, None, "test"))
+        })
+    }
 }
 
 /// C2, C8.
@@ -276,12 +335,27 @@ async fn a_description_of_another_job_or_vault_is_internal_and_never_kept() {
     let other_job = gateway.add(finished().with_id("theirs").answering_to("mine"));
     let arn = "arn:aws:glacier:us-east-1:123456789012:vaults/other";
     let other_vault = gateway.add(finished().with("VaultARN", arn));
-    for job in [&other_job, &other_vault] {
+    let nobodys = gateway.add(finished().without("JobId"));
+    for job in [&other_job, &other_vault, &nobodys] {
         for _ in 0..2 {
             check(&gateway.refusal(job).await, Code::Internal, "GLACIER_WRONG_JOB");
         }
     }
-    assert_eq!(gateway.emulator.request_count(), 4);
+    assert_eq!(gateway.emulator.request_count(), 6);
+}
+
+/// U26.
+#[tokio::test]
+async fn a_description_of_another_account_is_internal_and_never_kept() {
+    let gateway = Gateway::start_with(|settings| settings.freshness.cooldown = Duration::ZERO).await;
+    let arn = format!("arn:aws:glacier:us-east-1:999999999999:vaults/{VAULT}");
+    let job = gateway.add(finished().with("VaultARN", arn));
+    let of = |account_id: &str| DescribeJobRequest { account_id: account_id.to_owned(), ..question(&job) };
+    for _ in 0..2 {
+        let refusal = Refusal::of(gateway.call(Request::new(of("123456789012"))).await);
+        check(&refusal, Code::Internal, "GLACIER_WRONG_JOB");
+    }
+    assert_eq!(gateway.emulator.request_count(), 2);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod capacity;
 mod cli;
 mod coalescing;
 mod corpora;
+mod dates;
 mod documents;
 mod errors;
 mod fairness;
@@ -30,5 +31,6 @@ mod tls;
 #[cfg(feature = "traces")]
 mod traces;
 mod training;
+mod truth;
 mod upstream;
 mod windows;

@@ -198,6 +198,7 @@ async fn what_is_given_or_refused_while_glacier_fails_is_told_apart() {
         settings.glacier.retry.max_attempts = 1;
         settings.freshness.in_progress = Duration::from_millis(1);
         settings.freshness.cooldown = Duration::from_hours(1);
+        settings.describe.stale_after = Duration::from_hours(1);
     })
     .await;
     let job = gateway.add(EmulatedJob::archive(Tier::Bulk));

@@ -35,8 +35,9 @@ fn finished() -> EmulatedJob {
     EmulatedJob::archive(Tier::Standard).already_completed(Duration::from_hours(1))
 }
 
-/// What is known is stale at once, and a failure does not keep the next caller from asking.
+/// What is known is stale at once, a failure does not keep the next caller from asking, and all wait for the fetch's end.
 fn nothing_stays_fresh(settings: &mut AppSettings) {
+    settings.describe.stale_after = Duration::from_hours(1);
     settings.freshness = FreshnessSettings {
         in_progress: Duration::from_nanos(1),
         cooldown: Duration::ZERO,

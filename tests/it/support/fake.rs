@@ -17,7 +17,7 @@ use glacier_gateway::{
     job::{Identity, JobKey},
     metrics::DescribeMetrics,
     proto::v1::{DescribeJobResponse, GlacierJobDescription, StatusCode, Tier},
-    upstream::{Described, Fetch, JobSource, UpstreamError, UpstreamErrorKind},
+    upstream::{Described, Effort, Fetch, JobSource, UpstreamError, UpstreamErrorKind},
 };
 use prost::Message as _;
 use tokio::time::Instant;
@@ -37,14 +37,14 @@ where
     F: Fn(JobKey, usize) -> A + Send + Sync + 'static,
     A: Future<Output = Result<GlacierJobDescription, UpstreamError>> + Send + 'static,
 {
-    fn describe_job(&self, key: JobKey, until: Instant) -> Fetch<'_> {
+    fn describe_job(&self, key: JobKey, effort: Effort) -> Fetch<'_> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        let (asked_at, answer) = (Instant::now(), (self.answer)(key, call));
+        let (asked_at, answer) = (self.clock.now(), (self.answer)(key, call));
         Box::pin(async move {
-            let Ok(answer) = tokio::time::timeout_at(until, answer).await else {
-                return Err(error(UpstreamErrorKind::Unavailable));
+            let Ok(answer) = tokio::time::timeout_at(effort.until, answer).await else {
+                return Err(error(UpstreamErrorKind::TimedOut));
             };
-            Ok(Described { job: answer?, asked_at, observed_at: self.clock.now(), request_id: None })
+            Ok(Described { job: answer?, asked_at, request_id: None })
         })
     }
 
@@ -89,13 +89,6 @@ impl Bench {
         Self::over(Arc::new(source), clock, calls, settings)
     }
 
-    /// Heads come at once, bodies when `takes` says, given the number of the call.
-    pub(crate) fn with_late_bodies(takes: impl Fn(usize) -> Duration + Send + Sync + 'static) -> Self {
-        let (clock, calls) = (paused_clock(), Arc::new(AtomicUsize::new(0)));
-        let source = LateBodies { takes, clock: clock.clone(), calls: Arc::clone(&calls) };
-        Self::over(Arc::new(source), clock, calls, &DescribeSettings::default())
-    }
-
     fn over(source: Arc<dyn JobSource>, clock: Clock, calls: Arc<AtomicUsize>, settings: &DescribeSettings) -> Self {
         let freshness = FreshnessSettings { jitter: 0.0, ..FreshnessSettings::default() };
         let cache = JobCache::new(&CacheSettings::default(), freshness, clock.clone());
@@ -133,28 +126,6 @@ impl Bench {
         tokio::spawn(
             async move { describer.describe(&key, asker.as_ref(), None, Instant::now() + patience, pending).await },
         )
-    }
-}
-
-/// A source of jobs in progress whose bodies take a while after the head.
-struct LateBodies<F> {
-    takes: F,
-    clock: Clock,
-    calls: Arc<AtomicUsize>,
-}
-
-impl<F: Fn(usize) -> Duration + Send + Sync + 'static> JobSource for LateBodies<F> {
-    fn describe_job(&self, key: JobKey, _: Instant) -> Fetch<'_> {
-        let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        let (asked_at, observed_at) = (Instant::now(), self.clock.now());
-        Box::pin(async move {
-            tokio::time::sleep((self.takes)(call)).await;
-            Ok(Described { job: running(&key, Tier::Standard), asked_at, observed_at, request_id: None })
-        })
-    }
-
-    fn identity(&self) -> Identity {
-        Identity::default()
     }
 }
 
