@@ -178,6 +178,8 @@ impl App {
         let address = listener.local_addr().map_err(bind_error)?;
 
         let lifecycle = Lifecycle::new();
+        let phase = lifecycle.watch();
+        metrics.read_readiness(move || phase.is_ready());
         let admin = match settings.admin_listen {
             Some(address) => {
                 Some(AdminPort::bind(address, admin::Pages::new(metrics.clone(), lifecycle.watch())).await?)

@@ -29,6 +29,7 @@ mod traces;
 mod upstream;
 
 use cache::CacheReadings;
+use reading::Reading;
 pub use {
     answers::{CacheOutcome, DescribeMetrics},
     cache::{CacheMetrics, Eviction},
@@ -51,6 +52,7 @@ const PREFIX: &str = "glacier_gateway";
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    ready: Reading,
     calls: CallMetrics,
     describe: DescribeMetrics,
     cache: CacheMetrics,
@@ -73,6 +75,8 @@ impl Metrics {
         let calls = CallMetrics::in_registry(&mut registry);
         let ours = registry.sub_registry_with_prefix(PREFIX);
         ours.register("build", "The gateway's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let ready =
+            Reading::in_registry(ours, "ready", "1 while calls are welcome, as the probes for readiness are told");
         let describe = DescribeMetrics::in_registry(ours);
         let (cache, cache_readings) = (CacheMetrics::in_registry(ours), CacheReadings::in_registry(ours));
         let upstream = UpstreamMetrics::in_registry(ours);
@@ -83,6 +87,7 @@ impl Metrics {
         let traces = TraceMetrics::in_registry(ours);
         Self {
             registry: Arc::new(registry),
+            ready,
             calls,
             describe,
             cache,
@@ -96,6 +101,11 @@ impl Metrics {
             reloads,
             traces,
         }
+    }
+
+    /// Whether calls are welcome is read so.
+    pub fn read_readiness(&self, is_ready: impl Fn() -> bool + Send + Sync + 'static) {
+        self.ready.from(move || u64::from(is_ready()));
     }
 
     /// Where calls are reported.

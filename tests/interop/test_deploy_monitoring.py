@@ -30,9 +30,14 @@ def dashboard():
     return json.loads((MONITORING / "dashboard.json").read_text())
 
 
+def panels():
+    """The panels that show something: all but the headings of rows."""
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
 def queries():
     found = [rule["expr"] for rule in rules()]
-    found += [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+    found += [target["expr"] for panel in panels() for target in panel["targets"]]
     assert len(found) > 40
     return found
 
@@ -84,6 +89,26 @@ def test_the_operators_page_says_what_to_do_for_each_alert():
     assert sections == {rule["alert"] for rule in rules() if "alert" in rule}
 
 
+def anchors(page):
+    """What a link into a page can end with: the headings as a forge names them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_alert_links_to_its_section_of_the_operators_page():
+    for alert in (rule for rule in rules() if "alert" in rule):
+        page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+        assert DEPLOY.parent / page == OPERATORS_PAGE
+        assert anchor == alert["alert"].lower() and anchor in anchors(OPERATORS_PAGE)
+
+
+def test_no_query_adds_up_over_namespaces():
+    aggregation = re.compile(r"\b(?:sum|min|max|avg|count|topk|quantile)\b\s*(by \(([^)]*)\))?")
+    for query in queries():
+        for found in aggregation.finditer(query):
+            assert found[2] and "namespace" in re.split(r",\s*", found[2]), query
+
+
 def test_every_metric_that_is_queried_is_explained():
     families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in queried_names() - FOREIGN}
     assert families - explained() == set()
@@ -95,12 +120,36 @@ def test_every_metric_that_is_queried_is_exposed(scraped):
 
 def test_the_dashboard_is_one_that_grafana_can_show():
     board = dashboard()
-    panels = board["panels"]
     assert board["title"] and board["uid"] and board["schemaVersion"] >= 39
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
-    assert len(places) == len(panels)
-    assert all(panel["title"] and panel["targets"] and panel["datasource"]["uid"] == "${datasource}" for panel in panels)
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert all(panel["title"] and panel["targets"] and panel["datasource"]["uid"] == "${datasource}" for panel in panels())
+
+
+def test_no_panel_covers_another_and_every_one_is_below_the_heading_of_a_row():
+    taken = {}
+    for panel in dashboard()["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24, panel["title"]
+        for cell in ((x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])):
+            assert cell not in taken, (panel["title"], taken[cell])
+            taken[cell] = panel["title"]
+    # In the file, too, since Grafana goes by its order.
+    order = [(panel["gridPos"]["y"], panel["gridPos"]["x"]) for panel in dashboard()["panels"]]
+    assert order == sorted(order)
+    assert dashboard()["panels"][0]["type"] == "row"
+    assert all(panel["gridPos"] | {"h": 1, "w": 24, "x": 0} == panel["gridPos"] for panel in dashboard()["panels"] if panel["type"] == "row")
+
+
+def test_every_query_of_the_dashboard_heeds_the_namespaces_and_instances_that_were_chosen():
+    variables = {variable["name"]: variable for variable in dashboard()["templating"]["list"]}
+    for name in ("namespace", "instance"):
+        # "All" is more than those with such a label.
+        assert (variables[name]["includeAll"], variables[name]["multi"], variables[name]["allValue"]) == (True, True, ".*")
+    for target in (target for panel in panels() for target in panel["targets"]):
+        selectors = re.findall(r"\{([^}]*)\}", target["expr"])
+        assert selectors
+        for selector in selectors:
+            assert 'job="glacier-gateway", namespace=~"$namespace", instance=~"$instance"' in selector, target["expr"]
 
 
 def test_prometheus_parses_every_query_of_the_dashboard(tmp_path):

@@ -70,11 +70,13 @@ async fn ready_is_told_only_between_the_first_credentials_and_the_order_to_stop(
     assert_eq!(Page::get(admin, "/livez").await.status, 200);
     let told = Page::get(admin, "/metrics").await;
     assert!(!told.body.contains("provider="), "{told:?}");
+    assert!(told.has("glacier_gateway_ready 0"), "{told:?}");
 
     open.send_replace(true);
     Page::wait_for(admin, "/readyz", 200).await;
     let told = Page::get(admin, "/metrics").await;
     for line in [
+        "glacier_gateway_ready 1",
         "glacier_gateway_credentials_info{provider=\"fixed\"} 1",
         "glacier_gateway_credentials_expiry_timestamp_seconds{provider=\"fixed\"} 4102444801.0",
         "glacier_gateway_credentials_loads_total{result=\"loaded\"} 1",
@@ -86,7 +88,8 @@ async fn ready_is_told_only_between_the_first_credentials_and_the_order_to_stop(
     gateway.order_stop();
     Page::wait_for(admin, "/readyz", 503).await;
     assert_eq!(Page::get(admin, "/livez").await.status, 200);
-    assert_eq!(Page::get(admin, "/metrics").await.status, 200);
+    let told = Page::get(admin, "/metrics").await;
+    assert!(told.has("glacier_gateway_ready 0"), "{told:?}");
 }
 
 #[tokio::test]
