@@ -8,6 +8,22 @@ from typing import NamedTuple
 from process import GATEWAY
 
 
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+SIZES = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
+
+def seconds(duration):
+    """The value of a duration, as settings have it."""
+    number, unit = re.fullmatch(r"(\d+)([a-z]+)", duration).groups()
+    return int(number) * SECONDS[unit]
+
+
+def size(text):
+    """The value of a size in bytes, as settings and Kubernetes have it."""
+    number, unit = re.fullmatch(r"(\d+)([A-Za-z]+)", text).groups()
+    return int(number) * SIZES[unit]
+
+
 class Setting(NamedTuple):
     """A flag with its variable, and its default if the program has one."""
 
