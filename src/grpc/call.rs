@@ -253,6 +253,9 @@ fn with_details(response: Response<Body>) -> Response<Body> {
 fn http_answer(status: StatusCode) -> Handled {
     let mut response = Response::new(AnswerBody::from(Body::empty()));
     *response.status_mut() = status;
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
     Handled { response, outcome: None }
 }
 

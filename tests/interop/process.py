@@ -31,6 +31,7 @@ class LoggedProcess:
         self.name = name
         self.address = None
         self.admin_address = None
+        self.health_address = None
         self.lines = []
         self._changed = threading.Condition()
         self._open_streams = 2
@@ -123,10 +124,11 @@ def running_gateway(
     # All that can be said, unless the test says what; see `canary`.
     if "--log" not in flags:
         argv += ["--log", "trace", "--log-hits", "1"]
-    argv += ["--log-format", "json", "--lame-duck", lame_duck, "--drain", "5s", *flags]
+    argv += ["--log-format", "json", "--lame-duck", lame_duck, "--drain", "10s", *flags]
     with empty_home() as home, running("gateway", argv, aws_environment(home, token)) as process:
         listening = process.wait_for(listening_event, START_SECONDS)
         process.address, process.admin_address = listening["address"], listening.get("admin_address")
+        process.health_address = listening.get("health_address")
         process.wait_for(lambda line: '"message":"ready"' in line, START_SECONDS)
         yield process
 

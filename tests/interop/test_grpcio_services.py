@@ -89,3 +89,21 @@ def bare(file):
         for field in message.field:
             field.ClearField("json_name")
     return proto
+
+
+def test_an_error_without_a_message_is_itself_with_a_deadline_and_without_reflection(upstream):
+    watch, unpacked = "/grpc.health.v1.Health/Watch", lambda message: message
+    reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    with running_gateway(upstream.url, "--reflection", "false", "--health-listen", "127.0.0.1:0") as gateway:
+        for address in [gateway.address, gateway.health_address]:
+            with grpc.insecure_channel(address) as channel:
+                for timeout in [None, 10]:
+                    with pytest.raises(grpc.RpcError) as raised:
+                        next(channel.unary_stream(watch, unpacked, unpacked)(b"\xff\xff", timeout=timeout))
+                    assert raised.value.code() == grpc.StatusCode.INTERNAL
+                    assert "decode" in raised.value.details()
+
+                    with pytest.raises(grpc.RpcError) as raised:
+                        next(channel.stream_stream(reflection, unpacked, unpacked)(iter([b""]), timeout=timeout))
+                    assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+                    assert raised.value.details() == "no such service or method"

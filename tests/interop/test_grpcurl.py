@@ -10,25 +10,28 @@ from google.protobuf import json_format
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from process import running_gateway
+
 METHOD = "glacier.jobs.v1.JobService/DescribeJob"
 # grpcurl's exit code for a failed call is this plus the number of the status.
 CALL_FAILED = 64
 
 
+def run_grpcurl(address, *words, options=()):
+    """Runs grpcurl; the address goes between `options` and `words`."""
+    return subprocess.run(
+        ["grpcurl", "-plaintext", "-max-time", "10", *options, address, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
 @pytest.fixture
 def grpcurl(gateway):
-    """Runs grpcurl against the gateway; the address goes between `options` and `words`."""
-
-    def run(*words, options=()):
-        return subprocess.run(
-            ["grpcurl", "-plaintext", "-max-time", "10", *options, gateway.address, *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-
-    return run
+    """Runs grpcurl against the gateway."""
+    return lambda *words, options=(): run_grpcurl(gateway.address, *words, options=options)
 
 
 def printed(result):
@@ -46,6 +49,16 @@ def test_list_names_the_services(grpcurl):
     services = set(printed(grpcurl("list")).split())
     assert {"glacier.jobs.v1.JobService", "grpc.health.v1.Health"} <= services
     assert printed(grpcurl("list", "glacier.jobs.v1.JobService")).split() == ["glacier.jobs.v1.JobService.DescribeJob"]
+
+
+def test_list_says_so_where_there_is_no_reflection(upstream):
+    # It said "server closed the stream without sending trailers".
+    with running_gateway(upstream.url, "--reflection", "false", "--health-listen", "127.0.0.1:0") as gateway:
+        for address in [gateway.address, gateway.health_address]:
+            result = run_grpcurl(address, "list")
+            assert result.returncode != 0
+            assert "server does not support the reflection API" in result.stderr
+            assert "trailers" not in result.stderr
 
 
 def test_describe_shows_the_call_and_what_it_promises(grpcurl):

@@ -34,3 +34,4 @@ mod training;
 mod truth;
 mod upstream;
 mod windows;
+mod wire;

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body as HttpBody, Frame};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Status, body::Body};
 
@@ -45,6 +45,23 @@ impl HttpBody for Limited {
         let told = status::of(CallError::NoTime).add_header(&mut trailers).map(|()| Frame::trailers(trailers));
         Poll::Ready(Some(told))
     }
+
+    /// What has ended before it began is an answer whose status is in the headers: it must not go on with an empty piece.
+    fn is_end_stream(&self) -> bool {
+        self.time.is_none() || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.inner.size_hint() {
+            whole if self.is_end_stream() || whole.exact() == Some(0) => whole,
+            // It may be cut off.
+            whole => {
+                let mut hint = SizeHint::new();
+                whole.upper().into_iter().for_each(|upper| hint.set_upper(upper));
+                hint
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -67,5 +84,24 @@ mod tests {
         assert_eq!(start.elapsed(), 5 * second / 2);
         assert_eq!(all.trailers().unwrap()["grpc-status"], "4");
         assert_eq!(all.to_bytes().len(), 3, "at 0, 1 and 2 seconds");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_ended_before_it_began_says_so_and_so_does_what_was_ended() {
+        let second = Duration::from_secs(1);
+        let limited = |inner| Limited::new(inner, Instant::now() + second);
+        let empty = limited(Body::empty());
+        assert!(empty.is_end_stream());
+        assert_eq!(empty.size_hint().exact(), Some(0));
+
+        let whole = limited(Body::new(http_body_util::Full::new(Bytes::from_static(b"four"))));
+        assert!(!whole.is_end_stream());
+        let hint = whole.size_hint();
+        assert_eq!((hint.lower(), hint.upper()), (0, Some(4)), "it may be cut off");
+
+        let mut silent = limited(Body::new(StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Status>>())));
+        assert!(!silent.is_end_stream());
+        assert!(silent.frame().await.unwrap().unwrap().is_trailers());
+        assert!(silent.is_end_stream());
     }
 }
