@@ -266,7 +266,7 @@ impl App {
 /// Ready means: credentials have been resolved once. Glacier's own health is no condition.
 async fn become_ready(credentials: &CredentialsHolder, lifecycle: &Lifecycle) {
     while let Err(error) = credentials.resolve_once().await {
-        tracing::warn!(%error, retry_in = ?CREDENTIALS_PAUSE, "no AWS credentials yet; not ready");
+        tracing::warn!(%error, retry_in_ms = CREDENTIALS_PAUSE.as_millis(), "no AWS credentials yet; not ready");
         tokio::time::sleep(CREDENTIALS_PAUSE).await;
     }
     lifecycle.advance(Phase::Serving);

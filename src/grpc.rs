@@ -42,7 +42,7 @@ pub struct GrpcSettings {
     /// Largest request message, in bytes. An honest one has a few hundred.
     pub max_request_bytes: usize,
     /// Of this many successful calls that were answered from memory, fresh, or by a fetch that was under way, one is logged;
-    /// 0 means none. All others are logged.
+    /// 0 means none. All others are logged, unless one caller has very many with one code.
     /// [`DEFAULT_LOG_HITS`].
     pub log_hits: u32,
 }

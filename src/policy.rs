@@ -76,13 +76,16 @@ impl Policy {
     /// Whether this caller may ask about jobs of this vault. The account is `-` or 12 digits, as in
     /// [`crate::job::JobKey::account_id`].
     pub fn allows(&self, caller: Option<&CallerIdentity>, account: &str, vault: &str) -> bool {
+        self.name_allowed(caller, account, vault).is_some()
+    }
+
+    /// The same, and by which of the caller's names, counted from 0.
+    pub fn name_allowed(&self, caller: Option<&CallerIdentity>, account: &str, vault: &str) -> Option<usize> {
+        let caller = caller?;
         // The cheapest questions first.
-        caller.is_some_and(|caller| {
-            self.rules.iter().any(|rule| {
-                rule.accounts.include(account)
-                    && rule.vaults.iter().any(|pattern| pattern.matches(vault))
-                    && rule.names(caller)
-            })
+        self.rules.iter().find_map(|rule| {
+            let is_about = rule.accounts.include(account) && rule.vaults.iter().any(|pattern| pattern.matches(vault));
+            if is_about { rule.name(caller) } else { None }
         })
     }
 
@@ -98,12 +101,13 @@ impl Policy {
 }
 
 impl Rule {
-    fn names(&self, caller: &CallerIdentity) -> bool {
+    /// The first of the caller's names that is one of this rule's.
+    fn name(&self, caller: &CallerIdentity) -> Option<usize> {
         let patterns = match caller {
             CallerIdentity::Spiffe(_) => &self.spiffe,
             CallerIdentity::Dns(_) => &self.dns,
         };
-        caller.names().any(|name| patterns.iter().any(|pattern| pattern.matches(name)))
+        caller.names().position(|name| patterns.iter().any(|pattern| pattern.matches(name)))
     }
 }
 

@@ -1,15 +1,18 @@
-//! Logs: structured events to stderr, as text or as JSON lines, never at the cost of whoever logs ([`writer`]). Also turns
-//! panics into events.
+//! Logs: structured events to stderr, as text or as JSON lines, never at the cost of whoever logs ([`writer`]), and never so
+//! many of one caller that others' are lost ([`LineBudget`]). Also turns panics into events.
 
 use std::{io, panic, time::Duration};
 
+use tokio::time::Instant;
 use tracing::{Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::metrics::LogMetrics;
 
+mod budget;
 mod writer;
 
+pub use budget::LineBudget;
 use writer::Lines;
 
 /// How long the end of the process waits for the last lines to be written.
@@ -123,11 +126,15 @@ fn may_be_logged(metadata: &Metadata<'_>) -> bool {
 
 /// A panic is a bug; its place and words belong into the log like everything else.
 fn log_panics(metrics: LogMetrics) {
+    let budget = LineBudget::default();
     panic::set_hook(Box::new(move |panic| {
         metrics.panicked();
         let place = panic.location().map(ToString::to_string);
-        let words = panic.payload_as_str().unwrap_or("(no message)");
-        tracing::error!(place, words, "a bug: panicked");
+        // A caller may have found out how to cause it.
+        if let Some(one_in) = budget.one_in(&place, Instant::now()) {
+            let words = panic.payload_as_str().unwrap_or("(no message)");
+            tracing::error!(place, words, one_in, "a bug: panicked");
+        }
     }));
 }
 

@@ -115,6 +115,16 @@ pub enum UpstreamErrorKind {
     Unexpected,
 }
 
+impl UpstreamErrorKind {
+    /// In lower case with underscores, for logs; the word of the metrics where they have one.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OverShare => "over_share",
+            kind => UpstreamCode::from(kind).name(),
+        }
+    }
+}
+
 impl UpstreamError {
     /// An error without an HTTP answer.
     pub fn new(kind: UpstreamErrorKind, sent: bool, detail: impl Into<String>) -> Self {
@@ -138,7 +148,7 @@ impl UpstreamError {
 
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.kind, self.detail)
+        write!(f, "{}: {}", self.kind.name(), self.detail)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     glacier::CredentialsHolder,
     metrics::Metrics,
-    server::tls::TlsSettings,
+    server::{Drained, tls::TlsSettings},
 };
 
 /// Binds, logs the bound address, serves until a signal, drains. A second signal ends the process at once.
@@ -45,7 +45,11 @@ pub async fn run(settings: AppSettings, metrics: Metrics) -> ExitCode {
     let (first, second) = signals.in_turn();
     tokio::select! {
         drained = app.run(first) => {
-            tracing::info!(?drained, "stopped");
+            let closed = match drained {
+                Drained::Completely => 0,
+                Drained::Closed(connections) => connections,
+            };
+            tracing::info!(closed, "stopped");
             ExitCode::SUCCESS
         }
         code = second => code,

@@ -293,7 +293,7 @@ pub struct LogArguments {
     #[arg(long = "log-format", env = "GLACIER_GATEWAY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub format: String,
     /// Of this many successful calls that were answered from memory, fresh, or by joining another's fetch, one is logged: 1
-    /// logs all, 0 none. Every other call is logged
+    /// logs all, 0 none. Of other calls, 100 at once and then 10 a second are logged for each caller and status code
     #[arg(long = "log-hits", env = "GLACIER_GATEWAY_LOG_HITS", default_value = "1000", value_name = "COUNT")]
     pub hits: String,
 }

@@ -24,6 +24,7 @@ use crate::{
     clock::Clock,
     job::{Identity, JobKey},
     metrics::DescribeMetrics,
+    telemetry::LineBudget,
     traces,
     upstream::{Described, Effort, JobSource, UpstreamError, UpstreamErrorKind},
 };
@@ -41,6 +42,8 @@ pub(super) struct Flights {
     throttle: AdaptiveThrottle,
     budget: Duration,
     metrics: DescribeMetrics,
+    /// For failed fetches.
+    log: LineBudget,
     under_way: Mutex<HashMap<JobKey, watch::Receiver<Option<Landed>>>>,
 }
 
@@ -92,6 +95,7 @@ impl Flights {
             throttle: AdaptiveThrottle::default(),
             budget: settings.fetch_budget,
             metrics,
+            log: LineBudget::default(),
             under_way: Mutex::default(),
         }
     }
@@ -159,7 +163,7 @@ impl Flights {
             Err(NotLearnt::Failed(error) | NotLearnt::Contradictory { first: _, error }) => Arc::new(error),
         };
         let now = self.clock.now().instant;
-        log_failure(key, &error, now.saturating_duration_since(started));
+        log_failure(&self.log, key, &error, now.saturating_duration_since(started));
         match error.kind.verdict() {
             // Whoever asks next may find a place.
             Verdict::NotAsked => {}
@@ -186,7 +190,7 @@ impl Flights {
                     Verdict::Denied => Finding::Denied,
                     Verdict::NotAsked | Verdict::Failure => return Err(NotLearnt::Failed(error)),
                 };
-                log_failure(key, &error, self.clock.now().instant.saturating_duration_since(began.instant));
+                log_failure(&self.log, key, &error, self.clock.now().instant.saturating_duration_since(began.instant));
                 Observation { finding: finding(Arc::new(error)), asked_at: began }
             }
         };
@@ -352,7 +356,7 @@ impl UpstreamErrorKind {
 }
 
 /// Once per failed fetch, here, whoever waits for it. "Not there" is an answer, not trouble.
-fn log_failure(key: &JobKey, error: &UpstreamError, elapsed: Duration) {
+fn log_failure(log: &LineBudget, key: &JobKey, error: &UpstreamError, elapsed: Duration) {
     let elapsed_ms = elapsed.as_millis();
     let UpstreamError { kind, detail, sent, retry_after: _, http_status, glacier_code, request_id } = error;
     let (code, aws_request_id) = (glacier_code.as_deref(), request_id.as_deref());
@@ -373,6 +377,9 @@ fn log_failure(key: &JobKey, error: &UpstreamError, elapsed: Duration) {
             tracing::debug!(job = key.as_str(), ?kind, detail, "a fetch was held back");
         }
         Verdict::Denied | Verdict::Failure => {
+            // Whoever asks about jobs that Glacier refuses could fill the log.
+            let Some(one_in) = log.one_in((kind, key.account_id()), Instant::now()) else { return };
+            let one_in = (one_in > 1).then_some(one_in);
             tracing::warn!(
                 job = key.as_str(),
                 ?kind,
@@ -382,6 +389,7 @@ fn log_failure(key: &JobKey, error: &UpstreamError, elapsed: Duration) {
                 code,
                 aws_request_id,
                 elapsed_ms,
+                one_in,
                 "the fetch from glacier failed"
             );
         }

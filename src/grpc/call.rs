@@ -3,7 +3,12 @@
 //! It sees the HTTP side of a call, so it covers what never reaches a handler (unknown methods, wrong content types) and
 //! what never gets an answer (a caller who goes away).
 
-use std::{future::Future, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::Either};
@@ -20,7 +25,7 @@ use super::{
     timeout,
 };
 use crate::{
-    caller::{Caller, CallerIdentity},
+    caller::Caller,
     describe::Asker,
     job::InvalidField,
     metrics::{CacheOutcome, Method},
@@ -31,7 +36,7 @@ mod event;
 mod limited;
 mod request_id;
 
-pub(super) use event::Reporter;
+pub(super) use event::{About, Reporter};
 use limited::Limited;
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -47,6 +52,8 @@ pub(super) struct CallContext<'c> {
     /// The caller's verified name.
     pub(super) asker: Asker<'c>,
     pub(super) span: &'c CallSpan,
+    /// To be told what the call is about.
+    pub(super) about: &'c OnceLock<About>,
 }
 
 /// An answer, and how the cache came by it if it was asked.
@@ -68,9 +75,7 @@ pub(super) struct Envelope {
     jobs: Option<JobService>,
     /// All other services.
     routes: Routes,
-    caller: Arc<str>,
-    peer: SocketAddr,
-    identity: Option<Arc<CallerIdentity>>,
+    caller: Arc<Caller>,
     reporter: Arc<Reporter>,
     max_call_duration: Duration,
 }
@@ -83,13 +88,7 @@ impl Envelope {
         reporter: Arc<Reporter>,
         max_call_duration: Duration,
     ) -> Self {
-        // For the log.
-        let name = match &caller.identity {
-            Some(identity) => format!("{identity} {}", caller.address),
-            None => caller.address.to_string(),
-        };
-        let (peer, identity) = (caller.address, caller.identity.clone());
-        Self { jobs, routes, caller: name.into(), peer, identity, reporter, max_call_duration }
+        Self { jobs, routes, caller: Arc::new(caller.clone()), reporter, max_call_duration }
     }
 
     /// Answers a call. What can be done at once is done here, so that the future holds no more than what it waits for.
@@ -103,11 +102,11 @@ impl Envelope {
     {
         let received = Instant::now();
         let is_ours = is_method_of_ours(request.uri().path());
-        let event = self.reporter.started(&request, received, is_ours, &self.caller, self.peer);
+        let event = self.reporter.started(&request, received, is_ours, &self.caller);
         let work = self.work(request, received, is_ours);
         async move {
             let span = event.span();
-            let handling = self.handle(work, span);
+            let handling = self.handle(work, span, event.about());
             let handling = if span.is_recorded() {
                 // Boxed, so that all others do not carry it about.
                 Either::Left(span.clone().carry(Box::pin(handling)))
@@ -138,7 +137,7 @@ impl Envelope {
         }
     }
 
-    async fn handle<B>(&self, work: Work<B>, span: &CallSpan) -> Handled
+    async fn handle<B>(&self, work: Work<B>, span: &CallSpan, about: &OnceLock<About>) -> Handled
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
@@ -147,7 +146,8 @@ impl Envelope {
         match work {
             Work::DescribeJob { body, received, timeout } => match &self.jobs {
                 Some(jobs) => {
-                    let context = CallContext { received, timeout, asker: self.identity.as_ref(), span };
+                    let asker = self.caller.identity.as_ref();
+                    let context = CallContext { received, timeout, asker, span, about };
                     match jobs.deadline(&context) {
                         Some(deadline) => {
                             jobs.describe_job(body, &context, deadline).await.unwrap_or_else(Handled::from)

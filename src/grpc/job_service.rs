@@ -14,7 +14,7 @@ use super::{
     GrpcSettings,
     answer_body::AnswerBody,
     cache_status::{AGE, CACHE_STATUS, age, cache_status},
-    call::{CallContext, Handled},
+    call::{About, CallContext, Handled},
     message,
     question::Question,
     status::{self, CallError},
@@ -34,6 +34,10 @@ pub(super) const DESCRIBE_JOB: &str = "/glacier.jobs.v1.JobService/DescribeJob";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// Room for these, `cache-status` and the request's id.
 const HEADERS: usize = 4;
+
+/// The policy does not allow it.
+#[derive(Debug, Clone, Copy)]
+struct Denied;
 
 /// The service. Cheap to clone.
 #[derive(Clone)]
@@ -85,11 +89,14 @@ impl JobService {
         let Question { key, max_age } = Question::read(&message).map_err(status::of)?;
         call.span.about(&key);
         let asker = call.asker;
-        if !self.allows(asker, &key) {
-            return Err(status::of(CallError::NotAllowed { key: &key, caller: asker.map(AsRef::as_ref) }));
+        let permission = self.permission(asker, &key);
+        let allowed_as = permission.unwrap_or_default();
+        let About { key, .. } = call.about.get_or_init(|| About { key, allowed_as });
+        if permission.is_err() {
+            return Err(status::of(CallError::NotAllowed { key, caller: asker.map(AsRef::as_ref) }));
         }
-        let reply = self.describer.describe(&key, asker, max_age, deadline, || self.stop()).await;
-        Ok(respond(&key, reply))
+        let reply = self.describer.describe(key, asker, max_age, deadline, || self.stop()).await;
+        Ok(respond(key, reply))
     }
 
     /// The request's message, unless it takes too long to come.
@@ -119,11 +126,10 @@ impl JobService {
         self.phase.reached(Phase::LastAnswers).await;
     }
 
-    /// Whether the policy allows this; without a policy everything is allowed.
-    fn allows(&self, asker: Asker<'_>, key: &JobKey) -> bool {
-        self.policy
-            .as_ref()
-            .is_none_or(|policy| policy.allows(asker.map(AsRef::as_ref), key.account_id(), key.vault_name()))
+    /// By which of the asker's names the policy allows this; without a policy everything is allowed.
+    fn permission(&self, asker: Asker<'_>, key: &JobKey) -> Result<Option<usize>, Denied> {
+        let Some(policy) = &self.policy else { return Ok(None) };
+        policy.name_allowed(asker.map(AsRef::as_ref), key.account_id(), key.vault_name()).map(Some).ok_or(Denied)
     }
 
     /// The earlier of the caller's deadline and our own limit; `None` if the caller leaves no time at all.

@@ -65,13 +65,13 @@ impl PolicySource {
         Ok(Self { source, metrics })
     }
 
-    /// Whether the policy allows this now; see [`Policy::allows`]. What it does not is counted.
-    pub fn allows(&self, caller: Option<&CallerIdentity>, account: &str, vault: &str) -> bool {
-        let is_allowed = self.current().allows(caller, account, vault);
-        if !is_allowed {
+    /// By which of its names the policy allows a caller this now; see [`Policy::name_allowed`]. What it does not is counted.
+    pub fn name_allowed(&self, caller: Option<&CallerIdentity>, account: &str, vault: &str) -> Option<usize> {
+        let name = self.current().name_allowed(caller, account, vault);
+        if name.is_none() {
             self.metrics.denied();
         }
-        is_allowed
+        name
     }
 
     fn current(&self) -> Arc<Policy> {

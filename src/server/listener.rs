@@ -23,7 +23,7 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             },
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                tracing::error!(%error, ?pause, "cannot accept connections; pausing");
+                tracing::error!(%error, pause_ms = pause.as_millis(), "cannot accept connections; pausing");
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

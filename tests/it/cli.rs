@@ -2,15 +2,20 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use glacier_gateway::emulator::{EmulatedJob, Fault, Tier};
+use futures_util::StreamExt as _;
+use glacier_gateway::{
+    emulator::{EmulatedJob, Fault, Tier},
+    proto::v1::job_service_client::JobServiceClient,
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Command,
 };
+use tonic::{Code, transport::Channel};
 
 use crate::support::{
-    gateway::{Gateway, PATIENCE, VAULT},
+    gateway::{Gateway, PATIENCE, VAULT, question},
     process::{Served, command, run},
 };
 
@@ -78,8 +83,10 @@ async fn sigterm_while_glacier_is_silent_answers_who_waits_and_exits_in_time() {
     let job = upstream.add(EmulatedJob::archive(Tier::Bulk));
     upstream.emulator.faults().always(Fault::never());
     let endpoint = upstream.emulator.endpoint();
-    let arguments = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--lame-duck", "0s", "--drain", "2s"];
-    let served = Served::start(&arguments).await;
+    let arguments = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--lame-duck", "0s"];
+    // A call may last as long as the drain, and those that still wait are answered a second before its end.
+    let times = ["--attempt-timeout", "4s", "--fetch-budget", "4s", "--max-call-duration", "4s", "--drain", "4s"];
+    let served = Served::start(&[&arguments[..], &times].concat()).await;
     let target = format!("http://{}", served.address);
     let waiting = async { run(&["describe", VAULT, &job, "--target", &target]).await };
     let stopping = async {
@@ -118,14 +125,86 @@ async fn each_call_is_one_event_with_what_an_operator_asks_for() {
     assert!(call["caller"].as_str().unwrap().starts_with("127.0.0.1:"));
 
     assert_eq!(run(&["describe", "elsewhere", "job", "--target", &target]).await.0, 1);
-    assert_eq!(served.wait_for("call").await["code"], "NotFound");
+    let call = served.wait_for("call").await;
+    assert_eq!((&call["code"], &call["reason"]), (&"NotFound".into(), &"VAULT_NOT_FOUND".into()));
+    assert_eq!((&call["account"], &call["vault"], &call["job"]), (&"-".into(), &"elsewhere".into(), &"job".into()));
 
     upstream.emulator.faults().next(Fault::throttled());
     assert_eq!(run(&["describe", VAULT, "other", "--target", &target]).await.0, 1);
     let failure = served.wait_for("the fetch from glacier failed").await;
     assert_eq!((&failure["kind"], &failure["code"]), (&"Throttled".into(), &"ThrottlingException".into()));
     assert!(!failure["aws_request_id"].as_str().unwrap().is_empty());
-    assert_eq!(served.wait_for("call").await["code"], "ResourceExhausted");
+    let call = served.wait_for("call").await;
+    assert_eq!((&call["code"], &call["reason"]), (&"ResourceExhausted".into(), &"GLACIER_THROTTLED".into()));
+    assert_eq!((&call["vault"], &call["job"], &call["one_in"]), (&VAULT.into(), &"other".into(), &Value::Null));
+
+    // Nobody knows what this one is about, and this one's caller does not wait.
+    assert_eq!(run(&["describe", "a/b", "job", "--target", &target]).await.0, 1);
+    let call = served.wait_for("call").await;
+    assert_eq!((&call["reason"], &call["vault"]), (&"INVALID_REQUEST".into(), &Value::Null));
+    upstream.emulator.faults().always(Fault::never());
+    let mut client = served.client().await;
+    tokio::select! {
+        _ = client.describe_job(question("never")) => panic!("glacier does not answer"),
+        () = upstream.emulator.wait_for_requests_for("never", 1) => {}
+    }
+    let call = served.wait_for("call").await;
+    assert_eq!((&call["code"], &call["vault"], &call["job"]), (&"Canceled".into(), &VAULT.into(), &"never".into()));
+}
+
+/// D21. The loud caller and the quiet one differ by their addresses.
+#[tokio::test]
+async fn a_caller_that_fails_all_the_time_fills_no_log_and_takes_no_line_of_anybody_elses() {
+    const LOUD: u64 = 3000;
+    const QUIET: usize = 60;
+    let mut served = Served::start(&["--region", "us-east-1"]).await;
+    let client = async |ip: [u8; 4]| {
+        let target = Channel::from_shared(format!("http://{}", served.address)).unwrap();
+        JobServiceClient::new(target.local_address(Some(ip.into())).connect().await.unwrap())
+    };
+    let (loud, quiet) = (client([127, 0, 0, 1]).await, client([127, 0, 0, 2]).await);
+    // Refused at once: Glacier is not asked.
+    let refused = |client: &JobServiceClient<Channel>, id: String| {
+        let mut client = client.clone();
+        let mut request = tonic::Request::new(question("a b"));
+        request.metadata_mut().insert("x-request-id", id.parse().unwrap());
+        async move { assert_eq!(client.describe_job(request).await.unwrap_err().code(), Code::InvalidArgument) }
+    };
+    let flood = async {
+        let each = |n| refused(&loud, format!("loud-{n}"));
+        futures_util::stream::iter(0..LOUD).for_each_concurrent(100, each).await;
+    };
+    let quietly = async {
+        for n in 0..QUIET {
+            refused(&quiet, format!("quiet-{n}")).await;
+        }
+    };
+    let calling = async {
+        tokio::join!(flood, quietly);
+        // Enough for the ten lines of a second.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for n in 0..8 {
+            refused(&loud, format!("after-{n}")).await;
+        }
+        refused(&quiet, "end".to_owned()).await;
+    };
+    let mut lines = Vec::new();
+    let reading = async {
+        while lines.last().is_none_or(|line: &Value| line["request_id"] != "end") {
+            lines.push(served.wait_for("call").await);
+        }
+    };
+    tokio::join!(calling, reading);
+    let of = |who: &str| {
+        let begins = |line: &&Value| line["request_id"].as_str().unwrap().starts_with(who);
+        lines.iter().filter(begins).map(|line| line["one_in"].as_u64().unwrap_or(1)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("quiet-"), [1; QUIET], "each line is there, and stands for itself");
+    let flooded = of("loud-");
+    assert!((100..1000).contains(&flooded.len()), "{} lines", flooded.len());
+    let after = of("after-");
+    assert_eq!(after[1..], [1; 7], "every line is logged again");
+    assert_eq!(flooded.iter().sum::<u64>() + after[0], LOUD + 1, "each line tells of those before it");
 }
 
 /// P8, for the log: at trace level, whatever happens, nothing secret.
