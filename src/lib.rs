@@ -36,7 +36,7 @@
 //! | [`policy`] | who may ask about what: a pure value, read from a file |
 //! | [`lifecycle`] | the phases of the process, which `grpc`, `server` and `admin` act on |
 //! | [`clock`] | the one door to the wall clock |
-//! | [`telemetry`] | logs, and the thread that writes them |
+//! | [`telemetry`] | logs, the thread that writes them, and how many lines each may cause |
 //! | [`traces`] | spans of calls and of requests to Glacier, sent to a collector (cargo feature `traces`) |
 //! | [`metrics`] | what is counted; other rooms report through its handles |
 //! | [`proto`] | generated messages; they are the data types and go anywhere |
@@ -48,7 +48,7 @@
 //! A test over the sources (`tests/it/house.rs`) holds these:
 //!
 //! - tonic only in `grpc`, `server` and generated code; reqwest and `aws_*` only in `glacier`; moka only in `cache.rs`;
-//!   hyper only in `server`, `admin` and `emulator`; rustls and rustix only in `server`; the Prometheus crate only in
+//!   hyper only in `server`, `admin` and `emulator`; rustls, x509-parser and rustix only in `server`; the Prometheus crate only in
 //!   `metrics`, which knows no other room; TOML only in `policy`; OpenTelemetry only in `traces`.
 //! - `glacier` and `grpc` know nothing of each other. Only `main` imports `config`: each layer owns its settings.
 //! - The environment is read in `config` (and by the AWS credential chain, and what `config` has checked by OpenTelemetry's

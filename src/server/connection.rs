@@ -23,7 +23,6 @@ use super::{
     frames::Ration,
     guard::{Guarded, Limits},
     preface::{self, PrefaceError},
-    tls::HandshakeError,
     untaken::{Patience, Untaken},
 };
 use crate::lifecycle::{Phase, PhaseWatch};
@@ -100,8 +99,6 @@ pub(super) const LAST_PREFACE: Duration = Duration::from_millis(500);
 /// Why a connection ended badly.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
-    #[error(transparent)]
-    Handshake(#[from] HandshakeError),
     #[error(transparent)]
     Preface(#[from] PrefaceError),
     #[error("the client has granted no window for an answer for {0:?}")]

@@ -4,34 +4,26 @@
 //! The files may change while the gateway serves: new handshakes use what is new, connections that are open stay as they
 //! are until their age ends them. Files that are of no use leave the old ones in place.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv6Addr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::timeout,
+    time::{Instant, timeout},
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::pki_types::{CertificateDer, ServerName},
-    server::TlsStream,
-};
-use webpki::EndEntityCert;
+use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer, server::TlsStream};
 
 use crate::{
-    caller::{CallerIdentity, IdentityError},
+    caller::{CallerIdentity, IdentityError, Source},
     clock::Clock,
     metrics::{ReloadMetrics, TlsMetrics},
     reload::{self, LoadError, Reloaded, Watched},
+    telemetry::LineBudget,
 };
 
+mod certificate;
 mod material;
 
+use certificate::{Certificate, Unreadable};
 pub use material::{Authorities, Chain, Key, MaterialError, Terms};
 
 /// The one protocol that is spoken inside TLS, as ALPN names it.
@@ -83,6 +75,8 @@ pub struct Tls {
     terms: Reloaded<Terms>,
     handshake_timeout: Duration,
     metrics: TlsMetrics,
+    /// For connections that are refused.
+    budget: Arc<LineBudget>,
 }
 
 /// Why a connection did not become a TLS connection.
@@ -95,9 +89,20 @@ pub(super) enum HandshakeError {
     #[error("the caller did not ask for HTTP/2 by ALPN")]
     NotHttp2,
     #[error("the client certificate cannot be read: {0}")]
-    Certificate(#[from] webpki::Error),
+    Certificate(#[from] Unreadable),
     #[error(transparent)]
     Identity(#[from] IdentityError),
+}
+
+impl HandshakeError {
+    /// Whether the other side went away, as probes of TCP do, and was refused by nobody.
+    fn is_left(&self) -> bool {
+        match self {
+            // rustls' own errors come as invalid data.
+            Self::Failed(error) => error.kind() != io::ErrorKind::InvalidData,
+            Self::Late(_) | Self::NotHttp2 | Self::Certificate(_) | Self::Identity(_) => false,
+        }
+    }
 }
 
 impl Tls {
@@ -125,18 +130,29 @@ impl Tls {
             Ok(terms)
         };
         let terms = Reloaded::load(watched, parse).await?;
-        Ok(Self { terms, handshake_timeout: settings.handshake_timeout, metrics })
+        Ok(Self { terms, handshake_timeout: settings.handshake_timeout, metrics, budget: Arc::default() })
     }
 
-    /// The handshake, and who the caller turned out to be.
+    /// The handshake, and who the caller turned out to be. If there is none, that is counted, and logged.
     pub(super) async fn accept<I>(
         &self,
         stream: I,
-    ) -> Result<(TlsStream<I>, Option<Arc<CallerIdentity>>), HandshakeError>
+        peer: SocketAddr,
+    ) -> Option<(TlsStream<I>, Option<Arc<CallerIdentity>>)>
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        self.shake_hands(stream).await.inspect_err(|_| self.metrics.handshake_failed())
+        self.shake_hands(stream).await.inspect_err(|error| self.failed(error, peer)).ok()
+    }
+
+    fn failed(&self, error: &HandshakeError, peer: SocketAddr) {
+        self.metrics.handshake_failed();
+        if error.is_left() {
+            tracing::debug!(%peer, %error, "a connection ended before its TLS handshake");
+        } else if let Some(one_in) = self.budget.one_in(Source::of_address(peer), Instant::now()) {
+            let one_in = (one_in > 1).then_some(one_in);
+            tracing::warn!(%peer, %error, one_in, "a connection was refused by TLS");
+        }
     }
 
     async fn shake_hands<I>(&self, stream: I) -> Result<(TlsStream<I>, Option<Arc<CallerIdentity>>), HandshakeError>
@@ -172,25 +188,6 @@ fn terms(files: &TlsSettings, contents: &[Vec<u8>], clock: &Clock) -> Result<Ter
 
 /// Whom a verified certificate names.
 fn identity(leaf: &CertificateDer<'_>) -> Result<CallerIdentity, HandshakeError> {
-    let certificate = EndEntityCert::try_from(leaf)?;
-    let uris = uri_count(&certificate)?;
-    if uris > 1 {
-        return Err(IdentityError::SeveralUris(uris).into());
-    }
-    let named = CallerIdentity::from_names(certificate.valid_uri_names(), certificate.valid_dns_names())?;
-    Ok(named.unwrap_or(CallerIdentity::NAMELESS))
-}
-
-/// How many URIs are among the names, readable or not: webpki's iterator leaves out those that are not UTF-8. It tells all
-/// names when it is asked about one that is not among them.
-fn uri_count(certificate: &EndEntityCert<'_>) -> Result<usize, webpki::Error> {
-    let nobody = ServerName::from(IpAddr::from(Ipv6Addr::UNSPECIFIED));
-    match certificate.verify_is_valid_for_subject_name(&nobody) {
-        Err(webpki::Error::CertNotValidForName(names)) => {
-            Ok(names.presented.iter().filter(|name| name.starts_with("UniformResourceIdentifier(")).count())
-        }
-        Err(error) => Err(error),
-        // An address that nobody can have.
-        Ok(()) => Err(webpki::Error::UnsupportedNameType),
-    }
+    let names = Certificate::read(leaf)?.names()?;
+    Ok(CallerIdentity::from_names(names.uris, names.dns)?.unwrap_or(CallerIdentity::NAMELESS))
 }

@@ -8,7 +8,7 @@ use glacier_gateway::{
     grpc::client::{Client, ClientTls},
     server::tls::TlsSettings,
 };
-use rcgen::{CustomExtension, ExtendedKeyUsagePurpose};
+use rcgen::{CustomExtension, ExtendedKeyUsagePurpose, SanType};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -395,9 +395,10 @@ async fn a_whole_gateway_with_mutual_tls_knows_its_callers_by_name() {
     let paths = [certificate.path(), key.path(), callers.file()].map(text);
     let arguments = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--health-listen", "127.0.0.1:0"];
     let tls = ["--tls-certificate", &paths[0], "--tls-key", &paths[1], "--tls-client-ca", &paths[2]];
-    let mut served =
-        Served::start(&[&arguments[..], &tls[..], &["--lame-duck", "1h", "--drain", "1s", "--log-hits", "1"]].concat())
-            .await;
+    let mut served = Served::start(
+        &[&arguments[..], &tls[..], &["--lame-duck", "1h", "--drain", "10s", "--log-hits", "1"]].concat(),
+    )
+    .await;
 
     let spiffe = callers.pair("caller", |params| params.subject_alt_names.push(uri("spiffe://test/ns/a/sa/b")));
     let dns = callers.pair("B.a.svc", |_| {});
@@ -422,6 +423,13 @@ async fn a_whole_gateway_with_mutual_tls_knows_its_callers_by_name() {
     assert_eq!((code, stdout.as_str()), (1, ""));
     let (code, _, stderr) = run(&["describe", VAULT, &job, "--target", &target, "--tls-ca", &paths[2]]).await;
     assert!(code == 1 && stderr.contains("UnknownIssuer"), "{stderr}");
+    for why in
+        ["the TLS handshake failed: peer sent no certificates", "the TLS handshake failed: received fatal alert: "]
+    {
+        let refused = served.wait_for("a connection was refused by TLS").await;
+        assert!(refused["error"].as_str().unwrap().starts_with(why), "{refused}");
+        assert!(refused["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{refused}");
+    }
 
     // Probes speak plaintext, on a port where there is nothing else, to the end.
     let probe: SocketAddr = served.health_address.as_ref().unwrap().parse().unwrap();
@@ -438,6 +446,42 @@ async fn a_whole_gateway_with_mutual_tls_knows_its_callers_by_name() {
     served.wait_for("told to stop; not ready any more, still accepting").await;
     assert_eq!(status("readiness").await, ServingStatus::NotServing);
     assert_eq!(status("liveness").await, ServingStatus::Serving);
+}
+
+/// Issue 14, point 12: the log showed the first name of a certificate, whichever the policy had allowed.
+#[tokio::test]
+async fn the_log_names_a_caller_by_the_name_that_the_policy_allowed_and_by_all_if_it_allowed_none() {
+    let (servers, callers) = (Authority::new("servers"), Authority::new("callers"));
+    let pair = servers.pair("localhost", |_| {});
+    let [certificate, key] = [&pair.certificate, &pair.key].map(|content| TemporaryFile::new(content));
+    let policy =
+        TemporaryFile::new("[[allow]]\ncallers = [\"second.example\"]\naccounts = [\"-\"]\nvaults = [\"vault\"]\n");
+    let upstream = Gateway::start().await;
+    let job = upstream.add(EmulatedJob::archive(Tier::Bulk));
+    let endpoint = upstream.emulator.endpoint();
+    let paths = [certificate.path(), key.path(), callers.file(), policy.path()].map(text);
+    let arguments = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--policy", &paths[3]];
+    let tls = ["--tls-certificate", &paths[0], "--tls-key", &paths[1], "--tls-client-ca", &paths[2]];
+    let mut served = Served::start(&[&arguments[..], &tls[..]].concat()).await;
+
+    let pair = callers.pair("first.example", |params| {
+        params.subject_alt_names.push(SanType::DnsName("second.example".try_into().unwrap()));
+    });
+    let files = [&pair.certificate, &pair.key].map(|content| TemporaryFile::new(content));
+    let [certificate, key] = files.each_ref().map(|file| text(file.path()));
+    let identity = ["--tls-certificate", &certificate, "--tls-key", &key];
+    let target = format!("https://localhost:{}", served.address.rsplit_once(':').unwrap().1);
+    let authority = text(servers.file());
+    let mut called = async |vault: &str| {
+        let describe = ["describe", vault, &job, "--target", &target, "--tls-ca", &authority];
+        let (code, _, stderr) = run(&[&describe[..], &identity[..]].concat()).await;
+        (code, stderr, served.wait_for("call").await)
+    };
+    let (code, stderr, call) = called(VAULT).await;
+    assert!(code == 0 && call["caller"].as_str().unwrap().starts_with("second.example 127.0.0.1:"), "{stderr}{call}");
+    let (code, _, call) = called("other").await;
+    assert!(code == 1 && call["caller"].as_str().unwrap().starts_with("first.example,second.example 127."), "{call}");
+    assert_eq!((&call["reason"], &call["vault"]), (&"CALLER_NOT_ALLOWED".into(), &"other".into()));
 }
 
 #[tokio::test]

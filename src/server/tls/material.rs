@@ -2,24 +2,19 @@
 //!
 //! No message repeats anything of a file: somebody may have named a key where a certificate belongs.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use time::{UtcDateTime, format_description::well_known::Rfc3339};
 use tokio_rustls::rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SigningKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
-use webpki::{EndEntityCert, KeyUsage};
 
-use super::HTTP_2;
+use super::{HTTP_2, certificate::Certificate};
 
 /// Why a file is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +78,7 @@ impl Chain {
     pub fn from_pem(pem: &[u8], now: SystemTime) -> Result<Self, MaterialError> {
         let certificates = certificates(pem)?;
         let leaf = certificates.first().ok_or(MaterialError::NoCertificate)?;
-        let (not_before, not_after) = dates(&EndEntityCert::try_from(leaf).map_err(unusable)?)?;
+        let (not_before, not_after) = dates(leaf)?;
         if now > not_after {
             return Err(MaterialError::Expired(Date(not_after)));
         }
@@ -95,33 +90,13 @@ impl Chain {
     }
 }
 
-/// When the first of these ends, as far as their dates can be read: authorities may be older than what webpki reads.
+/// When the first of these ends, as far as their dates can be read: nothing is refused for it.
 fn first_end(certificates: &[CertificateDer<'_>]) -> Option<SystemTime> {
-    let ends = |der| EndEntityCert::try_from(der).map_err(unusable).and_then(|certificate| dates(&certificate));
-    certificates.iter().filter_map(|der| ends(der).ok()).map(|(_, not_after)| not_after).min()
+    certificates.iter().filter_map(|der| dates(der).ok()).map(|(_, not_after)| not_after).min()
 }
 
-/// From when to when a certificate is valid. webpki reads the dates and tells them only when it refuses a certificate for
-/// them, which it does before all else; so it is asked about both ends of time.
-fn dates(certificate: &EndEntityCert<'_>) -> Result<(SystemTime, SystemTime), MaterialError> {
-    let verdict_at = |seconds| {
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        certificate.verify_for_usage(&[], &[], &[], time, KeyUsage::server_auth(), None, None).err()
-    };
-    let date = |time: UnixTime| {
-        UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs())).ok_or_else(|| unusable("its dates are no dates"))
-    };
-    let not_after = match verdict_at(u64::MAX) {
-        Some(webpki::Error::CertExpired { not_after, .. }) => date(not_after)?,
-        Some(error) => return Err(unusable(error)),
-        None => return Err(unusable("it does not end")),
-    };
-    let not_before = match verdict_at(0) {
-        Some(webpki::Error::CertNotValidYet { not_before, .. }) => date(not_before)?,
-        // Valid in 1970 already; refused for something else.
-        Some(_) | None => UNIX_EPOCH,
-    };
-    Ok((not_before, not_after))
+fn dates(der: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), MaterialError> {
+    Certificate::read(der).and_then(|certificate| certificate.dates()).map_err(unusable)
 }
 
 /// The private key of a certificate.
@@ -234,6 +209,8 @@ fn provider() -> CryptoProvider {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
     use super::*;
@@ -270,7 +247,6 @@ mod tests {
         assert_eq!(late.to_string(), "holds a certificate that ended at 2015-08-19T17:00:00Z");
     }
 
-    /// Dates come first in webpki's verdicts, whatever else it would say: see [`dates`].
     #[test]
     fn the_dates_of_odd_certificates_are_read_as_well() {
         let authority = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
