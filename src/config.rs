@@ -1,7 +1,8 @@
 //! The command line and the environment, turned into settings that are valid.
 //!
 //! Two steps: [`arguments`] says what can be given (flags, each with a `GLACIER_GATEWAY_*` variable), and here the given
-//! texts become the layers' settings. Every problem is found before any is reported. This is the only place that reads
+//! texts become the layers' settings. Every problem is found before any is reported, and settings that are each valid are then
+//! compared ([`together`]). This is the only place that reads
 //! the environment, apart from the AWS credential chain.
 
 use std::ops::RangeInclusive;
@@ -22,6 +23,7 @@ use crate::{
 
 mod arguments;
 mod tls;
+mod together;
 mod traces;
 mod values;
 
@@ -107,26 +109,23 @@ impl ServeArguments {
         };
         let traces = traces::read(&environment, &mut problems);
         let server = self.server(&mut problems);
-        match (glacier, listen) {
-            (Some(glacier), Some(listen)) if problems.is_empty() => Ok(ServeSettings {
-                app: AppSettings {
-                    listen,
-                    admin_listen,
-                    health_listen,
-                    tls,
-                    glacier,
-                    describe,
-                    freshness,
-                    cache,
-                    grpc,
-                    policy,
-                    traces,
-                    server,
-                },
-                log,
-            }),
-            _ => Err(problems),
-        }
+        let (Some(glacier), Some(listen), true) = (glacier, listen, problems.is_empty()) else { return Err(problems) };
+        let app = AppSettings {
+            listen,
+            admin_listen,
+            health_listen,
+            tls,
+            glacier,
+            describe,
+            freshness,
+            cache,
+            grpc,
+            policy,
+            traces,
+            server,
+        };
+        self.check_together(&app, &mut problems);
+        if problems.is_empty() { Ok(ServeSettings { app, log }) } else { Err(problems) }
     }
 
     /// Flags come before our variables (clap sees to that), and those before AWS's.
@@ -184,11 +183,6 @@ impl ServeArguments {
                 1..=u32::MAX,
             ),
         };
-        // A fetch that never got its turn would look like one that Glacier did not answer.
-        if problems.is_empty() && limits.max_wait >= fetch_budget {
-            let (wait, budget) = (&given.max_fetch_wait, &given.fetch_budget);
-            problems.add(format!("--max-fetch-wait: {wait} must be shorter than --fetch-budget, which is {budget}"));
-        }
         let stale_after = problems.duration_or_none("--stale-after", &self.freshness.stale_after);
         DescribeSettings { fetch_budget, stale_after, limits }
     }

@@ -126,7 +126,7 @@ pub async fn run<S: Serve>(
         () = shutdown => {}
     }
     lifecycle.advance(Phase::LameDuck);
-    tracing::info!(lame_duck = ?settings.lame_duck, "told to stop; not ready any more, still accepting");
+    tracing::info!(lame_duck_ms = settings.lame_duck.as_millis(), "told to stop; not ready any more, still accepting");
     let _elapsed = timeout(settings.lame_duck, connections.accept(&listener)).await;
     drop(listener);
     lifecycle.advance(Phase::Closing);
@@ -210,18 +210,19 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
             let Some(tls) = tls else {
                 return connection::serve(stream, serve(Caller::anonymous(address)), settings, phase).await;
             };
-            let (stream, identity) = {
-                let accepting = tls.accept(stream);
+            // Why it was refused, if it was, is said and counted there.
+            let accepted = {
+                let accepting = tls.accept(stream, address);
                 tokio::pin!(accepting);
                 tokio::select! {
-                    accepted = &mut accepting => accepted?,
+                    accepted = &mut accepting => accepted,
                     // A client may send its first calls with the last of its handshake, so it is to hear a GOAWAY.
-                    () = phase.reached(Phase::Closing) => match timeout(connection::LAST_PREFACE, accepting).await {
-                        Ok(accepted) => accepted?,
-                        Err(_elapsed) => return Ok(()),
-                    },
+                    () = phase.reached(Phase::Closing) => {
+                        timeout(connection::LAST_PREFACE, accepting).await.unwrap_or_default()
+                    }
                 }
             };
+            let Some((stream, identity)) = accepted else { return Ok(()) };
             // Why not is said and counted there.
             let Ok(_share) = places.share(identity.as_ref(), address) else { return Ok(()) };
             connection::serve(stream, serve(Caller { address, identity }), settings, phase).await
@@ -230,7 +231,7 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
 
     async fn drain(self, lifecycle: &Lifecycle, limit: Duration) -> Drained {
         self.tracker.close();
-        tracing::info!(connections = self.tracker.len(), ?limit, "draining");
+        tracing::info!(connections = self.tracker.len(), limit_ms = limit.as_millis(), "draining");
         let last_answers = limit.saturating_sub(LAST_ANSWERS.min(limit / 4));
         if timeout(last_answers, self.tracker.wait()).await.is_err() {
             lifecycle.advance(Phase::LastAnswers);

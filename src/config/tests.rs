@@ -222,7 +222,90 @@ fn an_empty_name_of_a_file_that_guards_the_door_is_refused() {
 
 #[test]
 fn a_fetch_must_not_wait_for_its_place_as_long_as_it_may_last() {
-    let problems = serve(&["--region", "eu-west-1", "--fetch-budget", "1s", "--max-fetch-wait", "1s"]).unwrap_err();
-    assert!(problems.to_string().contains("--max-fetch-wait: 1s must be shorter than --fetch-budget, which is 1s"));
-    assert!(serve(&["--region", "eu-west-1", "--fetch-budget", "1s", "--max-fetch-wait", "900ms"]).is_ok());
+    let wait = |wait| {
+        let flags = ["--region=eu-west-1", "--fetch-budget=1s", "--attempt-timeout=1s", "--connect-timeout=1s"];
+        serve(&[&flags[..], &["--max-fetch-wait", wait]].concat())
+    };
+    let problems = wait("1s").unwrap_err().to_string();
+    assert!(problems.contains("--max-fetch-wait: 1s must be shorter than --fetch-budget, which is 1s"), "{problems}");
+    assert!(wait("900ms").is_ok());
+}
+
+/// Issue 14, point 12.
+#[test]
+fn settings_that_contradict_each_other_are_problems_and_all_are_told_with_what_is_accepted() {
+    let problems = |flags: &[&str]| match serve(&[&["--region", "eu-west-1"], flags].concat()) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.to_string().lines().skip(1).map(|line| line.trim().to_owned()).collect::<Vec<_>>(),
+    };
+    // At the limit, and beyond it.
+    for (at_limit, beyond, told) in [
+        (
+            &["--connect-timeout=3s"][..],
+            &["--connect-timeout=3001ms"][..],
+            "--connect-timeout: must be at most 3s, which is --attempt-timeout",
+        ),
+        (
+            &["--attempt-timeout=8s"],
+            &["--attempt-timeout=9s"],
+            "--attempt-timeout: must be at most 8s, which is --fetch-budget",
+        ),
+        (
+            &["--fetch-budget=10s"],
+            &["--fetch-budget=11s"],
+            "--fetch-budget: must be at most 10s, which is --max-call-duration",
+        ),
+        (
+            &["--max-call-duration=8s"],
+            &["--max-call-duration=7s"],
+            "--fetch-budget: must be at most 7s, which is --max-call-duration",
+        ),
+        (
+            &["--max-call-duration=12s"],
+            &["--max-call-duration=13s"],
+            "--max-call-duration: must be at most 12s, which is --drain",
+        ),
+        (&["--drain=10s"], &["--drain=9s"], "--max-call-duration: must be at most 9s, which is --drain"),
+        (
+            &["--max-connection-age-grace=10s"],
+            &["--max-connection-age-grace=9s"],
+            "--max-call-duration: must be at most 9s, which is --max-connection-age-grace",
+        ),
+        (
+            &["--stream-window=1MiB"],
+            &["--stream-window=2MiB"],
+            "--stream-window: must be at most 1MiB, which is --connection-window",
+        ),
+        (
+            &["--max-connections=5", "--max-connections-per-caller=5"],
+            &["--max-connections=4", "--max-connections-per-caller=5"],
+            "--max-connections-per-caller: must be at most 4, which is --max-connections",
+        ),
+        (
+            &["--listen=[::1]:7", "--health-listen=127.0.0.1:7"],
+            &["--listen=127.0.0.1:7", "--health-listen=127.0.0.1:7"],
+            "--health-listen: must be another address than that of --listen",
+        ),
+        (
+            &["--admin-listen=127.0.0.1:0", "--health-listen=127.0.0.1:0"],
+            &["--admin-listen=127.0.0.1:7", "--health-listen=127.0.0.1:7"],
+            "--health-listen: must be another address than that of --admin-listen",
+        ),
+    ] {
+        assert_eq!(problems(at_limit), Vec::<String>::new(), "{at_limit:?}");
+        let found = problems(beyond);
+        assert!(found.len() == 1 && found[0].starts_with(told), "{beyond:?}: {found:?}");
+    }
+    let several = problems(&["--max-call-duration=1m", "--connect-timeout=1h", "--listen=127.0.0.1:9090"]);
+    for told in [
+        "--max-call-duration: must be at most 12s",
+        "--max-call-duration: must be at most 15s",
+        "--connect-timeout",
+        "--admin-listen",
+    ] {
+        assert!(several.iter().any(|problem| problem.starts_with(told)), "{told}: {several:?}");
+    }
+    assert_eq!(several.len(), 4, "{several:?}");
+    // Each for itself must be right first.
+    assert_eq!(problems(&["--max-call-duration=1m", "--drain=soon"]).len(), 1);
 }

@@ -80,7 +80,7 @@ impl tower::Service<http::Uri> for Balanced {
 
 async fn replica(endpoint: &str) -> Served {
     let flags = ["--region", "us-east-1", "--endpoint-url", endpoint, "--log", "warn,glacier_gateway::commands=info"];
-    Served::start(&[&flags[..], &["--lame-duck", "300ms", "--drain", "5s"]].concat()).await
+    Served::start(&[&flags[..], &["--lame-duck", "300ms", "--drain", "10s"]].concat()).await
 }
 
 #[expect(

@@ -80,7 +80,7 @@ fn counted(
     let mut command = vec!["valgrind".to_owned(), "--tool=callgrind".to_owned(), format!("--callgrind-out-file={out}")];
     if peer == Peer::Gateway {
         command.extend(gateway_command(place, &address.to_string()));
-        command.extend(["--lame-duck", "1ms", "--drain", "2s"].map(str::to_owned));
+        command.extend(["--lame-duck", "1ms", "--drain", "10s"].map(str::to_owned));
         command.extend_from_slice(more);
     } else {
         command.extend([place.binary(peer.name()), address.to_string(), place.completion.seconds().to_string()]);
