@@ -199,9 +199,9 @@ impl GlacierClient {
             tracing::debug!(
                 job = key.as_str(),
                 request = progress.requests,
-                kind = ?failure.error.kind,
+                kind = failure.error.kind.name(),
                 detail = failure.error.detail,
-                how = ?verdict,
+                how = verdict.name(),
                 "asking glacier again"
             );
             progress.follow(verdict, failure.cause);
@@ -276,6 +276,7 @@ impl GlacierClient {
         let outcome = timeout_at(asked_at.instant + allowed, exchange).await.unwrap_or_else(|_| {
             Err(UpstreamError::new(Kind::TimedOut, true, format!("no answer within {allowed:?}")).into())
         });
+        let outcome = outcome.map_err(|failure| failure.without_secrets(credentials));
         let code = outcome.as_ref().map_or_else(|failure| failure.error.kind.into(), |_| UpstreamCode::Ok);
         let which = if number == 1 { Attempt::First } else { Attempt::Retry };
         self.metrics.requested(code, which, asked_at.instant.elapsed());
@@ -370,11 +371,15 @@ fn after(requests: u32, error: UpstreamError) -> UpstreamError {
 impl JobSource for GlacierClient {
     fn describe_job(&self, key: JobKey, effort: Effort) -> Fetch<'_> {
         Box::pin(async move {
-            let described = self.describe(&key, effort).await?;
+            let region = Some(self.settings.endpoint.region().to_owned());
+            let described = match self.describe(&key, effort).await {
+                Ok(described) => described,
+                Err(error) => return Err(UpstreamError { region, ..error }),
+            };
             if key.account_id() == OWN_ACCOUNT && !self.credentials.own_account().answered(&described.job) {
                 let detail = "the description names another account than the credentials'";
                 let error = UpstreamError::new(Kind::WrongJob, true, detail);
-                return Err(UpstreamError { request_id: described.request_id, ..error });
+                return Err(UpstreamError { request_id: described.request_id, region, ..error });
             }
             Ok(described)
         })

@@ -50,8 +50,8 @@ pub struct Described {
 
 /// Why Glacier gave no description.
 ///
-/// Holds nothing that came from the wire except the error code and the request id, both checked for length and alphabet:
-/// upstream messages can echo a session token.
+/// Of what came from the wire it holds the error code and the request id, both checked for length and alphabet, and
+/// Glacier's message, which goes nowhere but to the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct UpstreamError {
     /// What it means here.
@@ -68,6 +68,49 @@ pub struct UpstreamError {
     pub glacier_code: Option<String>,
     /// `x-amzn-RequestId`.
     pub request_id: Option<String>,
+    /// Glacier's own words, if they are harmless in a log.
+    pub message: Option<GlacierMessage>,
+    /// The region that was asked, if one was.
+    pub region: Option<String>,
+}
+
+/// What Glacier said about an error: for the operator's log, never for callers. So it has no `Display`, and its `Debug` says
+/// nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GlacierMessage(String);
+
+/// Longest message that is logged, in characters.
+const MESSAGE_MAX: usize = 500;
+
+impl GlacierMessage {
+    /// `text` with whatever is not printable escaped, so that it cannot forge lines or hide, and cut to 500 characters.
+    /// `None` if it says nothing.
+    pub fn new(text: &str) -> Option<Self> {
+        let mut shown = String::new();
+        let mut left = MESSAGE_MAX;
+        for c in text.trim().chars() {
+            // Formatters and readers cope with these three.
+            let plain = matches!(c, '"' | '\'' | '\\').then_some(c);
+            let escaped: String = plain.map_or_else(|| c.escape_debug().collect(), String::from);
+            match left.checked_sub(escaped.chars().count()) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+            shown.push_str(&escaped);
+        }
+        (!shown.is_empty()).then_some(Self(shown))
+    }
+
+    /// The words, for a field of a log event.
+    pub fn for_log(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for GlacierMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GlacierMessage({} bytes)", self.0.len())
+    }
 }
 
 /// The kinds of upstream failure that callers or policy must tell apart.
@@ -103,7 +146,7 @@ pub enum UpstreamErrorKind {
     ClockSkewed,
     /// Glacier rejects the credentials or the signature.
     CredentialsRejected,
-    /// The account has no Glacier storage and cannot get any (`NoLongerSupportedException`).
+    /// Glacier does not serve the account (`NoLongerSupportedException`, `OptInRequired`, `SubscriptionRequiredException`).
     ClosedToAccount,
     /// What came back is not an answer of Glacier's: garbage, a redirect, or above the size limit.
     Malformed,
@@ -120,6 +163,7 @@ impl UpstreamErrorKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::OverShare => "over_share",
+            Self::Contradictory => "contradictory",
             kind => UpstreamCode::from(kind).name(),
         }
     }
@@ -136,13 +180,17 @@ impl UpstreamError {
             http_status: None,
             glacier_code: None,
             request_id: None,
+            message: None,
+            region: None,
         }
     }
 
     /// Bytes that this takes, texts included.
     pub fn memory(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
-        size_of::<Self>() + self.detail.capacity() + text(&self.glacier_code) + text(&self.request_id)
+        let texts = text(&self.glacier_code) + text(&self.request_id) + text(&self.region);
+        let message = self.message.as_ref().map_or(0, |message| message.0.capacity());
+        size_of::<Self>() + self.detail.capacity() + texts + message
     }
 }
 
@@ -177,5 +225,46 @@ impl From<UpstreamErrorKind> for UpstreamCode {
             UpstreamErrorKind::Panicked => Self::Panicked,
             UpstreamErrorKind::Unexpected => Self::Unexpected,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(text: &str) -> Option<String> {
+        GlacierMessage::new(text).map(|message| message.for_log().to_owned())
+    }
+
+    #[test]
+    fn a_message_is_logged_on_one_line_without_what_cannot_be_seen() {
+        let plain = "Invalid vault name: arn:aws:glacier:us-east-1:012345678901:vaults/\"f\u{f6}to's\\\"";
+        assert_eq!(logged(plain).as_deref(), Some(plain));
+        assert_eq!(
+            logged(" a\r\nb\tc\u{1b}[31m\u{202e}\u{0}\n").as_deref(),
+            Some("a\\r\\nb\\tc\\u{1b}[31m\\u{202e}\\0")
+        );
+        for nothing in ["", " \r\n"] {
+            assert_eq!(logged(nothing), None);
+        }
+    }
+
+    #[test]
+    fn a_message_is_cut_at_500_characters_and_never_inside_an_escape() {
+        for text in ["\u{e4}".repeat(500), "\u{e4}".repeat(501), "x".repeat(100_000)] {
+            assert_eq!(logged(&text).unwrap().chars().count(), 500);
+        }
+        assert_eq!(logged(&"\u{1}".repeat(1000)).unwrap(), "\\u{1}".repeat(100));
+        assert_eq!(logged(&format!("{}\u{1}x", "y".repeat(498))).unwrap(), "y".repeat(498));
+    }
+
+    /// P8
+    #[test]
+    fn what_glacier_said_is_in_no_text_of_the_error_itself() {
+        let message = GlacierMessage::new("marked");
+        let error = UpstreamError { message, ..UpstreamError::new(UpstreamErrorKind::AccessDenied, true, "denied") };
+        assert!(!format!("{error} {error:?} {error:#?}").contains("marked"));
+        let without = UpstreamError { message: None, ..error.clone() };
+        assert!(error.memory() >= without.memory() + "marked".len());
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     metrics::DescribeMetrics,
     telemetry::LineBudget,
     traces,
-    upstream::{Described, Effort, JobSource, UpstreamError, UpstreamErrorKind},
+    upstream::{Described, Effort, GlacierMessage, JobSource, UpstreamError, UpstreamErrorKind},
 };
 
 /// What a fetch brought: knowledge, already stored, or the failure.
@@ -361,23 +361,26 @@ impl UpstreamErrorKind {
 /// Once per failed fetch, here, whoever waits for it. "Not there" is an answer, not trouble.
 fn log_failure(log: &LineBudget, key: &JobKey, error: &UpstreamError, elapsed: Duration) {
     let elapsed_ms = elapsed.as_millis();
-    let UpstreamError { kind, detail, sent, retry_after: _, http_status, glacier_code, request_id } = error;
-    let (code, aws_request_id) = (glacier_code.as_deref(), request_id.as_deref());
+    let UpstreamError { kind, detail, sent, retry_after: _, http_status, glacier_code, request_id, message, region: _ } =
+        error;
+    let (kind, code, aws_request_id) = (kind.name(), glacier_code.as_deref(), request_id.as_deref());
+    let glacier_message = message.as_ref().map(GlacierMessage::for_log);
     match error.kind.verdict() {
         Verdict::Absent => {
             tracing::debug!(
                 job = key.as_str(),
-                ?kind,
+                kind,
                 code,
+                glacier_message,
                 aws_request_id,
                 elapsed_ms,
                 "glacier does not know the job"
             );
         }
         // A flood of these must not become a flood of warnings.
-        Verdict::NotAsked => tracing::debug!(job = key.as_str(), ?kind, detail, "a fetch was shed"),
-        Verdict::Failure if !*sent && *kind == UpstreamErrorKind::Throttled => {
-            tracing::debug!(job = key.as_str(), ?kind, detail, "a fetch was held back");
+        Verdict::NotAsked => tracing::debug!(job = key.as_str(), kind, detail, "a fetch was shed"),
+        Verdict::Failure if !*sent && error.kind == UpstreamErrorKind::Throttled => {
+            tracing::debug!(job = key.as_str(), kind, detail, "a fetch was held back");
         }
         Verdict::Denied | Verdict::Failure => {
             // Whoever asks about jobs that Glacier refuses could fill the log.
@@ -385,11 +388,12 @@ fn log_failure(log: &LineBudget, key: &JobKey, error: &UpstreamError, elapsed: D
             let one_in = (one_in > 1).then_some(one_in);
             tracing::warn!(
                 job = key.as_str(),
-                ?kind,
+                kind,
                 detail,
                 sent,
                 http_status,
                 code,
+                glacier_message,
                 aws_request_id,
                 elapsed_ms,
                 one_in,

@@ -2,7 +2,8 @@
 //!
 //! Pure. Glacier's *code* decides: throttling arrives as 400, an unavailable service as 500. The HTTP status counts only
 //! where there is no code that we know, which is how middleboxes answer. Messages are read to tell two pairs of errors
-//! apart and never leave this file: the message of a signature error can echo the session token.
+//! apart, and go to the operator's log unless they may hold a secret: the message of a signature error can echo the session
+//! token.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     glacier::response::Answer,
-    upstream::{UpstreamError, UpstreamErrorKind as Kind},
+    upstream::{GlacierMessage, UpstreamError, UpstreamErrorKind as Kind},
 };
 
 /// Where the code is, if not in the body.
@@ -32,11 +33,26 @@ const VAULT_NOT_FOUND: &str = "Vault not found";
 /// How a signature error begins whose cause is the clock.
 const SKEWED: [&str; 2] = ["Signature expired", "Signature not yet current"];
 
+/// What a message says that may quote a signature, what was signed, or credentials.
+const SMELLS: [&str; 9] = [
+    "canonical",
+    "signature",
+    "string-to-sign",
+    "string to sign",
+    "security-token",
+    "security token",
+    "credential",
+    "aws4-",
+    "authorization header",
+];
+
 /// Names the failure that `answer` (neither 2xx nor 3xx) stands for.
 pub(super) fn classify(answer: &Answer<'_>) -> UpstreamError {
     let body: Map<String, Value> = serde_json::from_slice(answer.body).unwrap_or_default();
     let code = code_of(answer.headers, &body);
-    let kind = code.as_deref().and_then(|code| kind_of_code(code, message_of(&body)));
+    let message = message_of(&body);
+    let kind = code.as_deref().and_then(|code| kind_of_code(code, message));
+    let kind = kind.unwrap_or_else(|| kind_of_status(answer.status));
     let detail = match &code {
         Some(code) => format!("glacier answered {} with {code}", answer.status.as_u16()),
         None => format!("answer {} without an error code", answer.status.as_u16()),
@@ -44,8 +60,20 @@ pub(super) fn classify(answer: &Answer<'_>) -> UpstreamError {
     UpstreamError {
         glacier_code: code,
         retry_after: retry_after(answer.headers),
-        ..failure(answer, kind.unwrap_or_else(|| kind_of_status(answer.status)), detail)
+        message: may_be_logged(kind, message).then(|| GlacierMessage::new(message)).flatten(),
+        ..failure(answer, kind, detail)
     }
+}
+
+/// Whether Glacier's words about this kind of error hold no secret: they are not about the signature or the credentials, by
+/// their code or by any word of theirs.
+fn may_be_logged(kind: Kind, message: &str) -> bool {
+    let about_credentials = matches!(
+        kind,
+        Kind::CredentialsExpired | Kind::ClockSkewed | Kind::CredentialsRejected | Kind::CredentialsUnavailable
+    );
+    let message = message.to_ascii_lowercase();
+    !about_credentials && !SMELLS.iter().any(|smell| message.contains(smell))
 }
 
 /// An error about an answer that did arrive.
@@ -101,17 +129,33 @@ fn kind_of_code(code: &str, message: &str) -> Option<Kind> {
         // reported as a missing vault would send the caller to create one; the other way round misleads less.
         "ResourceNotFound" if message.starts_with(VAULT_NOT_FOUND) => Kind::VaultNotFound,
         "ResourceNotFound" => Kind::JobNotFound,
-        "InvalidParameterValue" | "MissingParameterValue" | "BadRequest" => Kind::InvalidParameter,
-        "AccessDenied" => Kind::AccessDenied,
-        "Throttling" | "Throttled" | "TooManyRequests" | "RequestLimitExceeded" => Kind::Throttled,
+        "InvalidParameterValue" | "MissingParameterValue" | "BadRequest" | "Validation" | "ValidationError" => {
+            Kind::InvalidParameter
+        }
+        "AccessDenied" | "NotAuthorized" | "UnauthorizedOperation" | "UnauthorizedAccess" | "AuthorizationError" => {
+            Kind::AccessDenied
+        }
+        // All that AWS's SDKs take for throttling, but for LimitExceeded, which Glacier means otherwise.
+        "Throttling"
+        | "Throttled"
+        | "RequestThrottled"
+        | "EC2Throttled"
+        | "TooManyRequests"
+        | "RequestLimitExceeded"
+        | "BandwidthLimitExceeded"
+        | "ProvisionedThroughputExceeded"
+        | "PriorRequestNotComplete"
+        | "TransactionInProgress"
+        | "SlowDown" => Kind::Throttled,
         "RequestTimeout"
+        | "RequestAborted"
         | "ServiceUnavailable"
         | "InsufficientCapacity"
         | "InternalFailure"
         | "InternalServer"
         | "InternalServerError"
         | "InternalError" => Kind::Unavailable,
-        "ExpiredToken" => Kind::CredentialsExpired,
+        "ExpiredToken" | "TokenRefreshRequired" => Kind::CredentialsExpired,
         "InvalidSignature" | "SignatureDoesNotMatch" if SKEWED.iter().any(|begin| message.starts_with(begin)) => {
             Kind::ClockSkewed
         }
@@ -121,8 +165,11 @@ fn kind_of_code(code: &str, message: &str) -> Option<Kind> {
         | "UnrecognizedClient"
         | "MissingAuthenticationToken"
         | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "InvalidToken"
+        | "AuthFailure"
         | "IncompleteSignature" => Kind::CredentialsRejected,
-        "NoLongerSupported" => Kind::ClosedToAccount,
+        "NoLongerSupported" | "OptInRequired" | "SubscriptionRequired" => Kind::ClosedToAccount,
         "PolicyEnforced" | "LimitExceeded" | "Serialization" => Kind::Unexpected,
         _ => return None,
     };

@@ -1,8 +1,10 @@
 //! How one attempt failed: what the caller will hear, and what decides whether another attempt makes sense.
 
+use aws_credential_types::Credentials;
+
 use crate::{
     glacier::skew::Offset,
-    upstream::{UpstreamError, UpstreamErrorKind as Kind},
+    upstream::{GlacierMessage, UpstreamError, UpstreamErrorKind as Kind},
 };
 
 /// A failed attempt.
@@ -42,6 +44,21 @@ impl Failure {
     pub(super) fn new(error: UpstreamError, cause: Cause) -> Self {
         Self { error, cause, offset: None }
     }
+
+    /// Without Glacier's message if that holds the beginning of a secret that the request was signed with. Of one that the
+    /// end of the message cuts, less than that may be left.
+    pub(super) fn without_secrets(mut self, credentials: &Credentials) -> Self {
+        /// As many characters of a secret give nothing away.
+        const BEGINNING: usize = 16;
+        let holds = |message: &GlacierMessage, secret: &str| {
+            let beginning: String = secret.chars().take(BEGINNING).collect();
+            message.for_log().contains(&beginning)
+        };
+        let secrets = [Some(credentials.secret_access_key()), credentials.session_token()];
+        self.error.message =
+            self.error.message.filter(|message| !secrets.into_iter().flatten().any(|secret| holds(message, secret)));
+        self
+    }
 }
 
 /// The ordinary case: the kind tells the cause.
@@ -68,5 +85,26 @@ impl From<UpstreamError> for Failure {
             | Kind::Unexpected => Cause::Permanent,
         };
         Self::new(error, cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P8
+    #[test]
+    fn a_message_that_holds_a_secret_of_the_requests_is_dropped() {
+        let (secret, token) = ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "IQoJb3JpZ2luX2VjEXAMPLE/token+of+many=");
+        let credentials = Credentials::new("AKID", secret, Some(token.to_owned()), None, "test");
+        let left = |text: &str| {
+            let message = GlacierMessage::new(text);
+            let error = UpstreamError { message, ..UpstreamError::new(Kind::Unexpected, true, "refused") };
+            Failure::from(error).without_secrets(&credentials).error.message.is_some()
+        };
+        for text in [token, secret, &format!("what is {token}?"), &format!("{}{token}", "x".repeat(480))] {
+            assert!(!left(text), "{text}");
+        }
+        assert!(left("Rate exceeded"));
     }
 }

@@ -108,6 +108,19 @@ pub(super) enum Verdict {
     CorrectClock(Offset),
 }
 
+impl Verdict {
+    /// In snake case, for logs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::GiveUp => "give_up",
+            Self::Repeat { .. } => "repeat",
+            Self::Resend => "resend",
+            Self::Refresh => "refresh",
+            Self::CorrectClock(_) => "correct_clock",
+        }
+    }
+}
+
 /// What follows `failure`. `signed_with` is the clock offset that the failed request was signed with, `tokens` what is
 /// in the bucket, `left` the time until the fetch must end, `random` at least 0 and below 1.
 pub(super) fn decide(

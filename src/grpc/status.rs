@@ -126,13 +126,17 @@ fn upstream(key: &JobKey, error: &UpstreamError, retry_in: Option<Duration>) -> 
         UpstreamErrorKind::VaultNotFound => Answer::new(
             Code::NotFound,
             "VAULT_NOT_FOUND",
-            format!("no vault {:?} in account {:?}", key.vault_name(), key.account_id()),
+            format!("no vault {:?} in account {:?}{}", key.vault_name(), key.account_id(), asked_in(error)),
         )
         .resource("glacier.amazonaws.com/Vault", &format!("{}/{}", key.account_id(), key.vault_name())),
         UpstreamErrorKind::JobNotFound => Answer::new(
             Code::NotFound,
             "JOB_NOT_FOUND",
-            format!("no such job in vault {:?}; Glacier forgets jobs a day after they complete", key.vault_name()),
+            format!(
+                "no such job in vault {:?}{}; Glacier forgets jobs a day after they complete",
+                key.vault_name(),
+                asked_in(error)
+            ),
         )
         .resource("glacier.amazonaws.com/Job", key.as_str()),
         UpstreamErrorKind::AccessDenied => Answer::new(
@@ -190,7 +194,7 @@ fn upstream(key: &JobKey, error: &UpstreamError, retry_in: Option<Duration>) -> 
         UpstreamErrorKind::ClosedToAccount => Answer::new(
             Code::FailedPrecondition,
             "GLACIER_CLOSED_TO_ACCOUNT",
-            "the account has no Glacier storage, and Glacier is closed to it",
+            "Glacier does not serve the account: it has no Glacier storage, or no subscription to Glacier",
         ),
         UpstreamErrorKind::Malformed => {
             Answer::new(Code::Internal, "GLACIER_MALFORMED_RESPONSE", "Glacier's answer cannot be understood")
@@ -208,6 +212,11 @@ fn upstream(key: &JobKey, error: &UpstreamError, retry_in: Option<Duration>) -> 
         ),
     };
     answer.about(error).into()
+}
+
+/// The region that was asked: what is not there may be in another.
+fn asked_in(error: &UpstreamError) -> String {
+    error.region.as_ref().map_or_else(String::new, |region| format!(" in region {region:?}"))
 }
 
 /// A status in the making.
@@ -239,7 +248,8 @@ impl Answer {
 
     /// What the caller may quote to AWS.
     fn about(self, error: &UpstreamError) -> Self {
-        let pairs = [("glacier_code", &error.glacier_code), ("aws_request_id", &error.request_id)];
+        let pairs =
+            [("glacier_code", &error.glacier_code), ("aws_request_id", &error.request_id), ("region", &error.region)];
         pairs.into_iter().fold(self, |answer, (key, value)| match value {
             Some(value) => answer.metadata(key, value.clone()),
             None => answer,

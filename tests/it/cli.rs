@@ -132,7 +132,7 @@ async fn each_call_is_one_event_with_what_an_operator_asks_for() {
     upstream.emulator.faults().next(Fault::throttled());
     assert_eq!(run(&["describe", VAULT, "other", "--target", &target]).await.0, 1);
     let failure = served.wait_for("the fetch from glacier failed").await;
-    assert_eq!((&failure["kind"], &failure["code"]), (&"Throttled".into(), &"ThrottlingException".into()));
+    assert_eq!((&failure["kind"], &failure["code"]), (&"throttled".into(), &"ThrottlingException".into()));
     assert!(!failure["aws_request_id"].as_str().unwrap().is_empty());
     let call = served.wait_for("call").await;
     assert_eq!((&call["code"], &call["reason"]), (&"ResourceExhausted".into(), &"GLACIER_THROTTLED".into()));

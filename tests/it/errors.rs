@@ -20,7 +20,11 @@ use glacier_gateway::{
 use tokio::net::TcpListener;
 use tonic::{Code, Request};
 
-use crate::support::gateway::{Gateway, PATIENCE, Refusal, VAULT, cache_status, header, question};
+use crate::support::{
+    gateway::{Gateway, PATIENCE, Refusal, VAULT, cache_status, header, question},
+    page::Page,
+    process::Served,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -427,4 +431,75 @@ async fn an_expired_token_is_internal() {
     let refusal = gateway.refusal("job").await;
     check(&refusal, Code::Internal, "GATEWAY_CREDENTIALS_REJECTED");
     assert_eq!(refusal.metadata()["glacier_code"], "ExpiredTokenException");
+}
+
+/// What Glacier says is in the operator's log, and nowhere else.
+#[tokio::test]
+async fn what_glacier_says_reaches_the_operator_and_not_the_caller() {
+    let upstream = Gateway::start().await;
+    let arguments = ["--region", "us-east-1", "--endpoint-url", &upstream.emulator.endpoint(), "--max-attempts", "1"];
+    let mut served = Served::start(&arguments).await;
+    let mut client = served.client().await;
+    for (status, code, kind, words) in [
+        (
+            400,
+            "InvalidParameterValueException",
+            "invalid_parameter",
+            "Invalid vault name: arn:aws:glacier:us-east-1:1:vaults/v",
+        ),
+        (403, "AccessDeniedException", "access_denied", "not authorized: an explicit deny in a service control policy"),
+        (403, "OptInRequired", "closed_to_account", "The AWS Access Id needs a subscription for the service"),
+    ] {
+        upstream.emulator.faults().next(Fault::error_saying(status, code, &format!("{words}\n\u{1b}[31m")));
+        let refusal = Refusal::of(client.describe_job(question(&format!("job-{kind}"))).await);
+        let failure = served.wait_for("the fetch from glacier failed").await;
+        assert_eq!((&failure["kind"], &failure["code"]), (&kind.into(), &code.into()));
+        assert_eq!(failure["glacier_message"], format!("{words}\\n\\u{{1b}}[31m"));
+        let told = format!("{refusal:?} {}", Page::get(&served.admin_address, "/metrics").await.body);
+        assert!(!told.contains(words) && !told.contains(&words[..12]), "{told}");
+    }
+}
+
+/// P8. `next_event` looks for what is marked in every line.
+#[tokio::test]
+async fn nothing_of_a_message_that_may_hold_a_secret_is_told_to_anybody() {
+    let upstream = Gateway::start().await;
+    let endpoint = upstream.emulator.endpoint();
+    let arguments = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--max-attempts", "1", "--log", "trace"];
+    let mut served = Served::start_in(&arguments, |command| {
+        command.env("AWS_SESSION_TOKEN", "marked+session/token=that+is/long");
+    })
+    .await;
+    let mut client = served.client().await;
+    for (number, (code, words)) in [
+        ("InvalidSignatureException", "The Canonical String should have been 'GET x-amz-security-token:marked'"),
+        ("ExpiredTokenException", "marked"),
+        ("AccessDeniedException", "cannot read marked+session/token=that+is/long"),
+        ("BrandNewException", "AWS4-HMAC-SHA256 Credential=marked"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // Those of the credentials are asked again once.
+        upstream.emulator.faults().always(Fault::error_saying(403, code, words));
+        let refusal = Refusal::of(client.describe_job(question(&format!("job-{number}"))).await);
+        assert!(!format!("{refusal:?}").contains("marked"), "{refusal:?}");
+        let failure = served.wait_for("the fetch from glacier failed").await;
+        assert_eq!((&failure["code"], failure.get("glacier_message")), (&code.into(), None));
+    }
+}
+
+/// What is not there may be in another region, so the error names the one that was asked.
+#[tokio::test]
+async fn not_found_names_the_region_that_was_asked() {
+    let gateway = Gateway::start().await;
+    let region = "us-east-1";
+    let no_job = gateway.refusal("no-such-job").await;
+    assert_eq!((no_job.reason(), no_job.metadata()["region"].as_str()), ("JOB_NOT_FOUND", region));
+    let elsewhere = DescribeJobRequest { vault_name: "elsewhere".to_owned(), ..question("job") };
+    let no_vault = Refusal::of(gateway.call(Request::new(elsewhere)).await);
+    assert_eq!((no_vault.reason(), no_vault.metadata()["region"].as_str()), ("VAULT_NOT_FOUND", region));
+    for refusal in [no_job, no_vault] {
+        assert!(refusal.status.message().contains(&format!("in region {region:?}")), "{refusal:?}");
+    }
 }

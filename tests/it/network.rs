@@ -293,7 +293,7 @@ async fn check_tls_refusal(gateway: &Served, job: &str) {
 
 async fn check_tls_event(gateway: &mut Served) {
     let failure = gateway.wait_for("the fetch from glacier failed").await;
-    assert_eq!((&failure["kind"], &failure["sent"]), (&"TlsFailed".into(), &false.into()), "{failure}");
+    assert_eq!((&failure["kind"], &failure["sent"]), (&"tls_failed".into(), &false.into()), "{failure}");
 }
 
 /// The control of all rows of U12: the same authority, host, gateway and Glacier, and nothing wrong.

@@ -55,6 +55,28 @@ fn the_code_decides_whatever_the_status() {
         ("IncompleteSignatureException", 400, Kind::CredentialsRejected),
         ("IncompleteSignature", 403, Kind::CredentialsRejected),
         ("NoLongerSupportedException", 400, Kind::ClosedToAccount),
+        ("OptInRequired", 403, Kind::ClosedToAccount),
+        ("OptInRequiredException", 403, Kind::ClosedToAccount),
+        ("SubscriptionRequiredException", 403, Kind::ClosedToAccount),
+        ("SubscriptionRequired", 400, Kind::ClosedToAccount),
+        ("NotAuthorized", 400, Kind::AccessDenied),
+        ("UnauthorizedOperation", 403, Kind::AccessDenied),
+        ("UnauthorizedAccess", 403, Kind::AccessDenied),
+        ("AuthorizationErrorException", 403, Kind::AccessDenied),
+        ("ValidationException", 400, Kind::InvalidParameter),
+        ("ValidationError", 400, Kind::InvalidParameter),
+        ("RequestAbortedException", 400, Kind::Unavailable),
+        ("RequestThrottledException", 400, Kind::Throttled),
+        ("EC2ThrottledException", 400, Kind::Throttled),
+        ("BandwidthLimitExceeded", 400, Kind::Throttled),
+        ("ProvisionedThroughputExceededException", 400, Kind::Throttled),
+        ("PriorRequestNotComplete", 400, Kind::Throttled),
+        ("TransactionInProgressException", 400, Kind::Throttled),
+        ("SlowDown", 503, Kind::Throttled),
+        ("TokenRefreshRequired", 400, Kind::CredentialsExpired),
+        ("InvalidAccessKeyId", 403, Kind::CredentialsRejected),
+        ("InvalidToken", 400, Kind::CredentialsRejected),
+        ("AuthFailure", 401, Kind::CredentialsRejected),
         ("PolicyEnforcedException", 400, Kind::Unexpected),
         ("LimitExceededException", 400, Kind::Unexpected),
         ("SerializationException", 400, Kind::Unexpected),
@@ -132,12 +154,63 @@ fn the_header_comes_before_the_body_and_code_before_type() {
     assert_eq!((error.kind, error.glacier_code.as_deref()), (Kind::Throttled, Some("ThrottlingException")));
 }
 
+#[test]
+fn what_glacier_says_is_kept_for_the_log() {
+    for (status, code, message) in [
+        (
+            400,
+            "InvalidParameterValueException",
+            "Invalid vault name: arn:aws:glacier:us-east-1:012345678901:vaults/photos",
+        ),
+        (
+            403,
+            "AccessDeniedException",
+            "User: arn:aws:sts::1:assumed-role/r is not authorized to perform: \
+            glacier:DescribeJob with an explicit deny in a service control policy",
+        ),
+        (404, "ResourceNotFoundException", "Vault not found for ARN: arn:aws:glacier:us-east-1:1:vaults/v"),
+        (400, "ThrottlingException", "Rate exceeded"),
+        (403, "OptInRequired", "The AWS Access Id needs a subscription for the service"),
+        (400, "BrandNewException", "something new"),
+        (403, "", "Forbidden"),
+    ] {
+        let kept = classify_body(status, code, message).message.map(|kept| kept.for_log().to_owned());
+        assert_eq!(kept.as_deref(), Some(message), "{code}");
+    }
+    assert_eq!(classify_body(400, "ThrottlingException", "").message, None);
+    assert_eq!(classify_raw(502, &[], b"<html>Bad Gateway</html>").message, None);
+}
+
 /// P8
 #[test]
-fn nothing_of_a_message_is_repeated() {
-    let message = "The Canonical String should have been 'GET x-amz-security-token:marked-token'";
-    let error = classify_body(403, "InvalidSignatureException", message);
-    assert!(!format!("{error:?} {error}").contains("marked"), "{error:?}");
+fn nothing_is_kept_of_a_message_that_may_hold_a_secret() {
+    for code in [
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+        "ExpiredTokenException",
+        "UnrecognizedClientException",
+        "MissingAuthenticationTokenException",
+        "IncompleteSignatureException",
+        "InvalidClientTokenId",
+        "RequestExpired",
+        "TokenRefreshRequired",
+        "InvalidToken",
+        "AuthFailure",
+    ] {
+        assert_eq!(classify_body(403, code, "marked").message, None, "{code}");
+    }
+    for message in [
+        "The Canonical String for this request should have been 'GET x-amz-security-token:marked-token'",
+        "The String-to-Sign should have been 'AWS4-HMAC-SHA256 marked'",
+        "Authorization header requires 'Credential' parameter. Authorization=marked",
+        "Header X-Amz-Security-Token is too long: marked",
+    ] {
+        for code in ["InvalidSignatureException", "AccessDeniedException", "BrandNewException", "InternalFailure", ""] {
+            let error = classify_body(403, code, message);
+            assert_eq!(error.message, None, "{code}: {message}");
+            assert!(!format!("{error:?} {error}").contains("marked"), "{error:?}");
+        }
+    }
 }
 
 #[test]
