@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod arguments;
+mod network;
 mod tls;
 mod together;
 mod traces;
@@ -51,6 +52,8 @@ const SEND_BUFFERS: RangeInclusive<u32> = 1024..=16 << 20;
 /// Without client certificates no caller has a name, so a policy would deny everybody.
 const POLICY_WITHOUT_NAMES: &str = "--policy: needs callers with verified names: give --tls-client-ca, too";
 
+const PLAINTEXT_ENDPOINT: &str = "--plaintext-endpoint";
+
 /// A text that is given. Manifests like to set variables to nothing; that counts as not given, as with AWS's own.
 fn given(text: Option<&str>) -> Option<&str> {
     text.filter(|text| !text.is_empty())
@@ -76,11 +79,14 @@ impl ServeArguments {
         let mut problems = Problems::default();
         let log = self.log.read(&mut problems);
         let endpoint = self.endpoint(&environment, &mut problems);
+        self.refuse_plaintext(endpoint.as_ref(), &mut problems);
+        let network = network::read(&environment, &mut problems);
         let connect_timeout = problems.duration("--connect-timeout", &self.glacier.connect_timeout);
         let attempt_timeout = problems.duration("--attempt-timeout", &self.glacier.attempt_timeout);
         let max_attempts = problems.count_within("--max-attempts", &self.glacier.max_attempts, 1..=MOST_ATTEMPTS);
         let retry = RetrySettings { max_attempts, ..RetrySettings::default() };
         let glacier = endpoint.map(|endpoint| GlacierSettings {
+            network,
             connect_timeout,
             attempt_timeout,
             retry,
@@ -147,6 +153,18 @@ impl ServeArguments {
             return None;
         };
         Endpoint::resolve(&region, fips, url.as_deref()).map_err(|error| problems.add(error.to_string())).ok()
+    }
+
+    /// Session tokens would travel in clear. On loopback nobody listens but this machine.
+    fn refuse_plaintext(&self, endpoint: Option<&Endpoint>, problems: &mut Problems) {
+        let given = given(self.glacier.plaintext_endpoint.as_deref());
+        let allowed = given.is_some_and(|text| problems.switch(PLAINTEXT_ENDPOINT, text));
+        if let Some(endpoint) = endpoint.filter(|e| !allowed && !e.is_https() && !e.is_loopback()) {
+            problems.add(format!(
+                "the endpoint URL: {endpoint} is plain http to another machine, which sends session tokens in clear: use \
+                 https, or allow it with {PLAINTEXT_ENDPOINT} true"
+            ));
+        }
     }
 
     /// The policy's file, which is read here once for the sake of its problems.

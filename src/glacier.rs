@@ -1,9 +1,9 @@
 //! Amazon S3 Glacier over REST: the [`JobSource`] that really asks.
 //!
 //! One question is one signed `GET`. [`GlacierClient`] owns the connections and the limits on time and size; what to
-//! send, how to sign it and what an answer means are pure functions in the modules below. Nothing here repeats upstream
-//! text: errors are in our own words. [`retry`] decides whether a failed attempt is followed by another, and [`skew`] what
-//! time it is at Glacier.
+//! send, how to sign it and what an answer means are pure functions in the modules below. Errors are in our own words;
+//! Glacier's go to the log alone. [`retry`] decides whether a failed attempt is followed by another, and [`skew`] what
+//! time it is at Glacier. [`network`] is the way there, which the credential chain's `chain_client` takes, too.
 //!
 //! ```text
 //! credentials ─▶ request ─▶ signing ─▶ (send) ─▶ response ─▶ description
@@ -12,10 +12,12 @@
 //!                   failure ─▶ retry, skew ─▶ again, or not
 //! ```
 
+mod chain_client;
 mod credentials;
 mod endpoint;
 mod error;
 mod failure;
+mod network;
 mod own_account;
 mod request;
 mod resolver;
@@ -32,13 +34,14 @@ use std::{
 
 use aws_credential_types::Credentials;
 use http::{HeaderMap, StatusCode};
-use reqwest::{Client, Method, Request, Response, Url, redirect, tls};
+use reqwest::{Client, Method, Request, Response, Url};
 use tokio::time::{Instant, sleep, timeout_at};
 use tower::util::MapFutureLayer;
 
 pub use self::{
     credentials::{CredentialsHolder, CredentialsUnavailable},
     endpoint::{Endpoint, EndpointError},
+    network::{NetworkSettings, Proxy, ProxyError, Roots},
     retry::{
         DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_BACKOFF, DEFAULT_THROTTLING_BASE, DEFAULT_TOKENS, DEFAULT_TRANSIENT_BASE,
         RetrySettings,
@@ -78,15 +81,14 @@ pub const DEFAULT_MAX_IDLE_PER_HOST: usize = 64;
 const ERROR_BODY_LIMIT: usize = 64 * 1024;
 /// Notices a peer that vanished while a connection idled.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
-/// More header lines than any front end of AWS's sends.
-const MAX_HEADERS: usize = 100;
-const USER_AGENT: &str = concat!("glacier-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// How to reach Glacier, and how long and how much to accept from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GlacierSettings {
     /// Where Glacier answers, and the region that signatures name.
     pub endpoint: Endpoint,
+    /// The way there.
+    pub network: NetworkSettings,
     /// The most time for name, TCP and TLS together. [`DEFAULT_CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
     /// The most time for one attempt: connecting, headers and body together. [`DEFAULT_ATTEMPT_TIMEOUT`].
@@ -106,6 +108,7 @@ impl GlacierSettings {
     pub fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
+            network: NetworkSettings::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
             body_limit: DEFAULT_BODY_LIMIT,
@@ -390,37 +393,17 @@ impl JobSource for GlacierClient {
     }
 }
 
-/// Says everything that matters: the library's defaults follow redirects, obey proxy variables and know no timeouts.
 fn http_client(settings: &GlacierSettings, resolver: Resolver) -> Result<Client, reqwest::Error> {
-    Client::builder()
-        .user_agent(USER_AGENT)
-        .https_only(settings.endpoint.is_https())
-        .tls_version_min(tls::Version::TLS_1_2)
-        .tls_sni(true)
-        .tls_sslkeylogfile(false)
-        .http1_only()
-        .http1_max_headers(MAX_HEADERS)
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .connector_layer(MapFutureLayer::new(transport::note_connection))
-        .no_proxy()
-        .no_gzip()
-        .no_brotli()
-        .no_zstd()
-        .no_deflate()
-        .no_hickory_dns()
-        .dns_resolver(resolver)
-        .connect_timeout(settings.connect_timeout)
-        // A second net: the attempt's own timeout, which knows the fetch's end too, comes first.
-        .timeout(settings.attempt_timeout.saturating_add(Duration::from_secs(1)))
-        .pool_idle_timeout(settings.idle_timeout)
-        .pool_max_idle_per_host(settings.max_idle_per_host)
-        .tcp_nodelay(true)
-        .tcp_keepalive(TCP_KEEPALIVE)
-        // Would write every byte, the signature's too, to the log.
-        .connection_verbose(false)
-        .build()
+    settings.network.client(resolver, settings.connect_timeout, |client| {
+        client
+            .https_only(settings.endpoint.is_https())
+            .connector_layer(MapFutureLayer::new(transport::note_connection))
+            // A second net: the attempt's own timeout, which knows the fetch's end too, comes first.
+            .timeout(settings.attempt_timeout.saturating_add(Duration::from_secs(1)))
+            .pool_idle_timeout(settings.idle_timeout)
+            .pool_max_idle_per_host(settings.max_idle_per_host)
+            .tcp_keepalive(TCP_KEEPALIVE)
+    })
 }
 
 #[cfg(test)]

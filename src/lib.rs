@@ -51,7 +51,7 @@
 //!   hyper only in `server`, `admin` and `emulator`; rustls, x509-parser and rustix only in `server`; the Prometheus crate only in
 //!   `metrics`, which knows no other room; TOML only in `policy`; OpenTelemetry only in `traces`.
 //! - `glacier` and `grpc` know nothing of each other. Only `main` imports `config`: each layer owns its settings.
-//! - The environment is read in `config` (and by the AWS credential chain, and what `config` has checked by OpenTelemetry's
+//! - The environment is read in `config` (and by the AWS credential chain and the TLS library's search for roots, and what `config` has checked by OpenTelemetry's
 //!   SDK), the wall clock in `clock` (and, for spans, by that SDK).
 //! - No `unsafe`, no file above 400 lines of code.
 //!

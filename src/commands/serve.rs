@@ -30,17 +30,24 @@ pub async fn run(settings: AppSettings, metrics: Metrics) -> ExitCode {
     };
     let policy = if settings.policy.is_some() { "on" } else { "off" };
     let traces = settings.traces.as_ref().map_or_else(|| "off".to_owned(), |traces| traces.endpoint.clone());
-    let credentials = CredentialsHolder::default_chain(endpoint.region()).await;
+    let network = settings.glacier.network.clone();
+    let credentials = match CredentialsHolder::default_chain(endpoint.region(), &network).await {
+        Ok(credentials) => credentials,
+        Err(error) => return failed(&error),
+    };
     let app = match App::bind_reporting_to(metrics, settings, credentials, Clock::system()).await {
         Ok(app) => app,
         Err(error) => return failed(&error),
     };
+    let proxy = network.proxy.as_ref().map_or_else(|| "off".to_owned(), ToString::to_string);
+    let roots = network.roots;
     let version = env!("CARGO_PKG_VERSION");
     let (address, admin_address) = (app.address(), app.admin_address().map(tracing::field::display));
     let health_address = app.health_address().map(tracing::field::display);
     let region = endpoint.region();
     tracing::info!(
-        %address, tls, policy, traces, admin_address, health_address, %endpoint, region, version, "listening"
+        %address, tls, policy, traces, admin_address, health_address, %endpoint, region, proxy, %roots,
+        version, "listening"
     );
     let (first, second) = signals.in_turn();
     tokio::select! {

@@ -35,6 +35,7 @@ pub enum Command {
 AWS's own variables keep their meaning: AWS_REGION, AWS_ENDPOINT_URL_GLACIER before AWS_ENDPOINT_URL,
 AWS_USE_FIPS_ENDPOINT, and all that the AWS credential chain reads (AWS_ACCESS_KEY_ID, AWS_PROFILE, web identity,
 container and instance credentials). A flag comes before its GLACIER_GATEWAY_ variable, and that before AWS's.
+HTTPS_PROXY, NO_PROXY and AWS_CA_BUNDLE (else SSL_CERT_FILE) apply to Glacier and STS alike.
 
 Exit codes: 0 drained after SIGTERM or SIGINT, 1 could not start, 2 the configuration is not valid,
 130 or 143 stopped at once by a second signal.")]
@@ -112,6 +113,10 @@ pub struct GlacierArguments {
     /// [default: AWS_ENDPOINT_URL_GLACIER, AWS_ENDPOINT_URL]
     #[arg(long, env = "GLACIER_GATEWAY_ENDPOINT_URL", value_name = "URL")]
     pub endpoint_url: Option<String>,
+    /// Whether that address may be plain http on another machine, where session tokens travel in clear: true or false
+    /// [default: false]
+    #[arg(long, env = "GLACIER_GATEWAY_PLAINTEXT_ENDPOINT", value_name = "BOOL")]
+    pub plaintext_endpoint: Option<String>,
     /// Whether to use the region's FIPS-validated endpoint: true or false [default: AWS_USE_FIPS_ENDPOINT, false]
     #[arg(long, env = "GLACIER_GATEWAY_FIPS", value_name = "BOOL")]
     pub fips: Option<String>,

@@ -112,11 +112,11 @@ fn awss_variables_keep_their_meaning_and_order() {
     );
     let both = [
         ("AWS_REGION", "us-east-1"),
-        ("AWS_ENDPOINT_URL", "http://general:1"),
-        ("AWS_ENDPOINT_URL_GLACIER", "http://special:2"),
+        ("AWS_ENDPOINT_URL", "https://general:1"),
+        ("AWS_ENDPOINT_URL_GLACIER", "https://special:2"),
     ];
-    assert_eq!(endpoint(&both), "http://special:2");
-    assert_eq!(endpoint(&both[..2]), "http://general:1");
+    assert_eq!(endpoint(&both), "https://special:2");
+    assert_eq!(endpoint(&both[..2]), "https://general:1");
 }
 
 #[test]
@@ -308,4 +308,22 @@ fn settings_that_contradict_each_other_are_problems_and_all_are_told_with_what_i
     assert_eq!(several.len(), 4, "{several:?}");
     // Each for itself must be right first.
     assert_eq!(problems(&["--max-call-duration=1m", "--drain=soon"]).len(), 1);
+}
+
+#[test]
+fn plain_http_to_another_machine_is_a_problem_unless_it_is_allowed() {
+    let at = |url: &str, more: &[&str]| serve(&[&["--region", "us-east-1", "--endpoint-url", url], more].concat());
+    at("http://127.0.0.1:4566", &[]).unwrap();
+    at("https://glacier.example", &[]).unwrap();
+    let allowed = at("http://emulator:4566", &["--plaintext-endpoint", "true"]).unwrap();
+    assert_eq!(allowed.app.glacier.endpoint.to_string(), "http://emulator:4566");
+    for more in [&[][..], &["--plaintext-endpoint", "false"], &["--plaintext-endpoint", ""]] {
+        let problems = at("http://emulator:4566", more).unwrap_err().to_string();
+        assert!(
+            problems.contains("http://emulator:4566") && problems.contains("--plaintext-endpoint true"),
+            "{problems}"
+        );
+    }
+    let variables = [("AWS_REGION", "us-east-1"), ("AWS_ENDPOINT_URL", "http://10.0.0.1")];
+    assert!(serve_in(&variables).unwrap_err().to_string().contains("http://10.0.0.1"));
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_config::{Region, default_provider::credentials::DefaultCredentialsChain};
+use aws_config::{Region, default_provider::credentials::DefaultCredentialsChain, provider_config::ProviderConfig};
 use aws_credential_types::{
     Credentials,
     credential_feature::AwsCredentialFeature,
@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::own_account::OwnAccount;
+use super::{GlacierSetupError, chain_client::ChainClient, network::NetworkSettings, own_account::OwnAccount};
 use crate::metrics::CredentialMetrics;
 
 /// Credentials that expire within this time are renewed in the background. AWS hands out instance credentials at least
@@ -105,10 +105,13 @@ impl CredentialsHolder {
     }
 
     /// Over AWS's default chain: environment, shared files, web identity, container and instance metadata. `region` is
-    /// where its security token calls go. Reads the environment, but loads nothing yet.
-    pub async fn default_chain(region: &str) -> Self {
-        let chain = DefaultCredentialsChain::builder().region(Region::new(region.to_owned())).build().await;
-        Self::new(SharedCredentialsProvider::new(chain))
+    /// where its security token calls go, `network` the way there. Reads the environment, but loads nothing yet.
+    pub async fn default_chain(region: &str, network: &NetworkSettings) -> Result<Self, GlacierSetupError> {
+        let client = ChainClient::new(network).map_err(GlacierSetupError)?;
+        let config = ProviderConfig::default().with_http_client(client);
+        let region = Region::new(region.to_owned());
+        let chain = DefaultCredentialsChain::builder().configure(config).region(region).build().await;
+        Ok(Self::new(SharedCredentialsProvider::new(chain)))
     }
 
     /// Always these credentials.

@@ -4,7 +4,7 @@
 //! `glacier.{region}.amazonaws.com`; China has its own suffix, some regions have a second, FIPS-validated name, and an
 //! override replaces the name but never the region.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use reqwest::Url;
 
@@ -88,6 +88,14 @@ impl Endpoint {
             Scheme::Http => false,
             Scheme::Https => true,
         }
+    }
+
+    /// Whether requests stay on this machine, as far as the name tells: a loopback address, or `localhost`.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+        let host = host.map_or(self.authority.as_str(), |(host, _port)| host);
+        let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        address.map_or_else(|| host == "localhost" || host.ends_with(".localhost"), |address| address.is_loopback())
     }
 }
 
@@ -198,6 +206,22 @@ mod tests {
             ),
         ] {
             assert_eq!(text("us-east-1", false, Some(url)), expected);
+        }
+    }
+
+    #[test]
+    fn loopback_is_known_by_address_and_by_name() {
+        let is_loopback = |url| Endpoint::resolve("us-east-1", false, Some(url)).unwrap().is_loopback();
+        for url in
+            ["http://127.0.0.1:4566", "http://127.9.9.9", "http://[::1]", "http://[::1]:80", "http://LOCALHOST:1"]
+        {
+            assert!(is_loopback(url), "{url}");
+        }
+        assert!(is_loopback("http://glacier.localhost:4566"));
+        for url in
+            ["http://10.0.0.1:4566", "http://[::2]", "http://[::2]:1", "http://emulator", "http://localhost.evil:80"]
+        {
+            assert!(!is_loopback(url), "{url}");
         }
     }
 

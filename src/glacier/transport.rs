@@ -17,6 +17,12 @@ const INCOMPLETE: &str = "connection closed before message completed";
 const NOT_HTTP: [&str; 2] = ["invalid HTTP", "message head is too large"];
 /// How its resolver words a name that does not resolve.
 const DNS: &str = "dns error";
+/// How it begins when the proxy gives no tunnel.
+const TUNNEL: &str = "tunnel error: ";
+/// How it words a proxy that asks who we are.
+const PROXY_AUTHORIZATION: &str = "proxy authorization required";
+/// How it words a proxy that could not be reached, which has a cause of its own.
+const PROXY_UNREACHED: &str = "failed to create underlying connection";
 /// How the TLS library words the peer's refusal, which TLS 1.3 may deliver after the handshake.
 const TLS_ALERT: &str = "received fatal alert";
 
@@ -51,6 +57,13 @@ pub(super) fn classify(error: &reqwest::Error, phase: Phase, connect_timeout: Du
 fn classify_connect(error: &reqwest::Error, connect_timeout: Duration) -> UpstreamError {
     let io_kind = io_kind(error);
     let unavailable = |detail: &str| UpstreamError::new(Kind::Unavailable, false, detail);
+    if let Some(refusal) = causes(error).find_map(|cause| Some(cause.to_string().strip_prefix(TUNNEL)?.to_owned())) {
+        match refusal.as_str() {
+            PROXY_UNREACHED => {}
+            PROXY_AUTHORIZATION => return unavailable("the proxy wants another user name and password"),
+            _ => return unavailable("the proxy refused the tunnel"),
+        }
+    }
     if error.is_dns() || has_text(error, |text| text.starts_with(DNS)) {
         return unavailable("dns lookup failed");
     }

@@ -45,7 +45,8 @@ def with_name_server(tmp_path):
 
 
 def test_a_name_server_that_hangs_does_not_hold_up_the_end(name_server, with_name_server):
-    with running_gateway("http://glacier.name-server.test:80", prefix=with_name_server) as gateway:
+    plaintext = ("--plaintext-endpoint", "true")
+    with running_gateway("http://glacier.name-server.test:80", *plaintext, prefix=with_name_server) as gateway:
         with grpc.insecure_channel(gateway.address) as channel, pytest.raises(grpc.RpcError) as error:
             stub = job_service_pb2_grpc.JobServiceStub(channel)
             stub.DescribeJob(pb.DescribeJobRequest(vault_name="vault", job_id="job"), timeout=2)

@@ -64,7 +64,15 @@ fn each_dependency_stays_in_its_rooms() {
         // In `traces` it is a module of OpenTelemetry's.
         (&["tonic_types"], &["grpc", "server", "proto", "traces"]),
         (
-            &["reqwest", "aws_config", "aws_credential_types", "aws_sigv4", "aws_smithy_runtime_api", "aws_types"],
+            &[
+                "reqwest",
+                "aws_config",
+                "aws_credential_types",
+                "aws_sigv4",
+                "aws_smithy_runtime_api",
+                "aws_smithy_types",
+                "aws_types",
+            ],
             &["glacier"],
         ),
         (&["moka", "foldhash"], &["cache"]),

@@ -20,6 +20,7 @@ mod metrics;
 mod network;
 mod policy;
 mod providers;
+mod proxy;
 mod rollout;
 mod rotation;
 mod roundtrip;

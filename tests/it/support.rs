@@ -8,6 +8,7 @@ pub(crate) mod file;
 pub(crate) mod gateway;
 pub(crate) mod page;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod relay;
 pub(crate) mod tls;
 pub(crate) mod tls_caller;

@@ -39,6 +39,8 @@ pub(crate) async fn run(arguments: &[&str]) -> (i32, String, String) {
 pub(crate) struct Served {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
+    /// The event that says so.
+    pub(crate) listening: Value,
     pub(crate) address: String,
     pub(crate) admin_address: String,
     /// If one was asked for.
@@ -58,15 +60,16 @@ impl Served {
         change(&mut command);
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (address, admin_address, health_address) = loop {
+        let (listening, address, admin_address, health_address) = loop {
             let fields = next_event(&mut log).await.expect("it serves");
             if fields["message"] == "listening" {
                 let address = |name: &str| fields[name].as_str().unwrap().to_owned();
                 let health = fields["health_address"].as_str().map(str::to_owned);
-                break (address("address"), address("admin_address"), health);
+                let (address, admin_address) = (address("address"), address("admin_address"));
+                break (fields, address, admin_address, health);
             }
         };
-        Self { child, log, address, admin_address, health_address }
+        Self { child, log, listening, address, admin_address, health_address }
     }
 
     pub(crate) async fn wait_for(&mut self, message: &str) -> Value {
