@@ -205,6 +205,7 @@ impl GlacierClient {
                 kind = failure.error.kind.name(),
                 detail = failure.error.detail,
                 how = verdict.name(),
+                wait_ms = verdict.wait().map(|wait| wait.as_millis()),
                 "asking glacier again"
             );
             progress.follow(verdict, failure.cause);

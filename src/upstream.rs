@@ -258,6 +258,31 @@ mod tests {
         assert_eq!(logged(&format!("{}\u{1}x", "y".repeat(498))).unwrap(), "y".repeat(498));
     }
 
+    #[test]
+    fn the_log_and_the_metrics_have_the_same_words() {
+        for kind in [
+            UpstreamErrorKind::InvalidParameter,
+            UpstreamErrorKind::JobNotFound,
+            UpstreamErrorKind::VaultNotFound,
+            UpstreamErrorKind::AccessDenied,
+            UpstreamErrorKind::Throttled,
+            UpstreamErrorKind::Unavailable,
+            UpstreamErrorKind::TlsFailed,
+            UpstreamErrorKind::CredentialsUnavailable,
+            UpstreamErrorKind::Overloaded,
+            UpstreamErrorKind::CredentialsExpired,
+            UpstreamErrorKind::ClockSkewed,
+            UpstreamErrorKind::CredentialsRejected,
+            UpstreamErrorKind::ClosedToAccount,
+            UpstreamErrorKind::Malformed,
+            UpstreamErrorKind::WrongJob,
+            UpstreamErrorKind::Panicked,
+            UpstreamErrorKind::Unexpected,
+        ] {
+            assert_eq!(kind.name(), UpstreamCode::from(kind).name());
+        }
+    }
+
     /// P8
     #[test]
     fn what_glacier_said_is_in_no_text_of_the_error_itself() {

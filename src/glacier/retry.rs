@@ -119,6 +119,14 @@ impl Verdict {
             Self::CorrectClock(_) => "correct_clock",
         }
     }
+
+    /// How long it waits first, if it does.
+    pub(super) fn wait(self) -> Option<Duration> {
+        match self {
+            Self::Repeat { wait, .. } => Some(wait),
+            Self::GiveUp | Self::Resend | Self::Refresh | Self::CorrectClock(_) => None,
+        }
+    }
 }
 
 /// What follows `failure`. `signed_with` is the clock offset that the failed request was signed with, `tokens` what is

@@ -319,7 +319,8 @@ async fn each_retry_is_logged_at_debug() {
     let retries: Vec<_> = log.lines().filter(|line| line.contains("asking glacier again")).collect();
     assert_eq!((retries.len(), server.requests().len()), (2, 3), "{log}");
     for (line, request) in retries.iter().zip(["request=1", "request=2"]) {
-        assert!(["DEBUG", request, "kind=Unavailable", "wait: "].iter().all(|part| line.contains(part)), "{line}");
+        let parts = ["DEBUG", request, "kind=\"unavailable\"", "how=\"repeat\"", "wait_ms="];
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
     }
     assert!(!log.contains("WARN") && !log.contains("Signature="), "{log}");
 }
@@ -443,6 +444,24 @@ async fn without_credentials_nothing_is_sent() {
     let error = ask(&client).await.unwrap_err();
     assert_eq!((error.kind, error.sent), (Kind::CredentialsUnavailable, false));
     assert_eq!(server.connections.load(Ordering::SeqCst), 0);
+}
+
+/// C13. Nothing that travels in clear is seen by a proxy, whatever the host is called.
+#[tokio::test]
+async fn plain_http_never_goes_through_a_proxy() {
+    let (server, proxy) = (
+        Server::start(vec![http_answer("200 OK", "", "")]).await,
+        Server::start(vec![http_answer("200 OK", "", "")]).await,
+    );
+    let network = NetworkSettings { proxy: Proxy::parse(&proxy.url, []).unwrap(), ..NetworkSettings::default() };
+    let resolver = Resolver::with(Arc::new(|_| Ok(vec![([127, 0, 0, 1], 0).into()])));
+    let client = network.client(resolver, DEFAULT_CONNECT_TIMEOUT, |client| client).unwrap();
+    let port = server.url.rsplit_once(':').unwrap().1;
+    client.get(format!("http://credentials.example:{port}/")).send().await.unwrap();
+    assert_eq!((server.requests().len(), proxy.connections.load(Ordering::SeqCst)), (1, 0));
+    // The control: what is encrypted does.
+    client.get(format!("https://credentials.example:{port}/")).send().await.unwrap_err();
+    assert_eq!((server.requests().len(), proxy.connections.load(Ordering::SeqCst)), (1, 1));
 }
 
 /// P8
