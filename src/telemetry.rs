@@ -23,7 +23,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 pub struct LogSettings {
     /// Text for people, JSON for collectors.
     pub format: LogFormat,
-    /// Levels (off, error, warn, info, debug, trace), of everything or as `target=level`, with commas between. Release builds
+    /// Levels (off, error, warn, info, debug, trace), of the gateway or as `target=level`, with commas between. Libraries that
+    /// are not named log what is at warn or above, and AWS's nothing. Release builds
     /// hold nothing below debug.
     pub filter: String,
 }
@@ -80,7 +81,12 @@ impl LogSettings {
             let level = level.parse::<LevelFilter>().map_err(|_| malformed())?;
             targets = match target {
                 Some(target) => targets.with_target(target, level),
-                None => targets.with_default(level),
+                // Of everything else an operator wants to hear only what went wrong, and of AWS's crates not even that by
+                // default: each failure is logged in our own words.
+                None => targets
+                    .with_default(level.min(LevelFilter::WARN))
+                    .with_target(OURS, level)
+                    .with_target(AWS, LevelFilter::OFF),
             };
         }
         Ok(targets)
@@ -117,10 +123,21 @@ pub fn init(settings: &LogSettings, metrics: &LogMetrics) -> Result<Log, Telemet
     Ok(Log(lines))
 }
 
+/// What this crate's events are named after.
+const OURS: &str = "glacier_gateway";
+/// What those of AWS's crates are.
+const AWS: &str = "aws_";
+/// Fields in which AWS's crates put an error with all that it holds, such as what a credential process wrote.
+const QUOTING: [&str; 4] = ["context", "creds", "err", "error"];
+
 /// Below "info", these write whole requests, canonical requests and credentials: no filter may switch that on.
 const TALKATIVE: [&str; 8] = ["aws_", "h2", "hyper", "opentelemetry", "reqwest", "rustls", "tonic", "tower"];
 
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let quotes = || metadata.fields().iter().any(|field| QUOTING.contains(&field.name()));
+    if metadata.target().starts_with(AWS) && quotes() {
+        return false;
+    }
     *metadata.level() <= LevelFilter::INFO || !TALKATIVE.iter().any(|prefix| metadata.target().starts_with(prefix))
 }
 
@@ -151,6 +168,13 @@ mod tests {
         assert!(listens("other", Level::WARN) && !listens("other", Level::INFO));
         assert!(listens("glacier_gateway::app", Level::DEBUG));
         assert!(!listens("h2", Level::ERROR));
+        let usual = settings("info").targets().unwrap();
+        let listens = |target, level| usual.would_enable(target, &level);
+        assert!(listens("glacier_gateway::app", Level::INFO) && listens("glacier_gateway", Level::INFO));
+        assert!(listens("h2::server", Level::WARN) && !listens("h2::server", Level::INFO));
+        assert!(!listens("aws_config::profile", Level::ERROR));
+        let raised = settings("info,aws_config=info").targets().unwrap();
+        assert!(raised.would_enable("aws_config::profile", &Level::INFO));
         for level in ["off", "error", "WARN", "info", "debug", "trace"] {
             assert!(settings(level).check().is_ok(), "{level}");
         }
