@@ -49,6 +49,14 @@ pub enum EndpointError {
     /// The region has no FIPS endpoint.
     #[error("region {0:?} has no FIPS endpoint; {fips} and GovCloud have", fips = FIPS_REGIONS.join(", "))]
     NoFips(String),
+    /// The override is AWS's name for another region. The URL is not repeated.
+    #[error("region {region:?} contradicts the endpoint URL, whose host is that of {host:?}")]
+    OtherRegion {
+        /// The one that was given.
+        region: String,
+        /// The host's.
+        host: String,
+    },
     /// FIPS and an override contradict each other.
     #[error("FIPS and an endpoint URL exclude each other: the URL says which host to use")]
     FipsWithOverride,
@@ -69,7 +77,12 @@ impl Endpoint {
             Some(url) => parse_override(url)?,
             None => (Scheme::Https, standard_host(region, fips)?),
         };
-        Ok(Self { scheme, authority, region: region.to_owned() })
+        match region_of(&authority) {
+            Some(host) if host != region => {
+                Err(EndpointError::OtherRegion { region: region.to_owned(), host: host.to_owned() })
+            }
+            Some(_) | None => Ok(Self { scheme, authority, region: region.to_owned() }),
+        }
     }
 
     /// The region that signatures name.
@@ -131,6 +144,17 @@ fn standard_host(region: &str, fips: bool) -> Result<String, EndpointError> {
     }
     let suffix = if region.starts_with(CHINA_PREFIX) { "amazonaws.com.cn" } else { "amazonaws.com" };
     Ok(format!("glacier.{region}.{suffix}"))
+}
+
+/// The region that AWS's own names say: `glacier.REGION.…`, and with an interface endpoint's id before it.
+fn region_of(authority: &str) -> Option<&str> {
+    let host = authority.split(':').next()?.trim_end_matches('.');
+    let is_awss = ["amazonaws.com", "amazonaws.com.cn", "api.aws"]
+        .iter()
+        .any(|domain| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')));
+    let mut labels = host.split('.');
+    labels.find(|label| ["glacier", "glacier-fips"].contains(label))?;
+    labels.next().filter(|_| is_awss)
 }
 
 fn parse_override(url: &str) -> Result<(Scheme, String), EndpointError> {
@@ -247,6 +271,25 @@ mod tests {
             Endpoint::resolve("us-east-1", true, Some("http://h")).unwrap_err(),
             EndpointError::FipsWithOverride
         );
+    }
+
+    #[test]
+    fn an_endpoint_of_another_region_contradicts_the_region() {
+        for (url, host) in [
+            ("https://glacier.eu-west-1.amazonaws.com", "eu-west-1"),
+            ("https://glacier-fips.us-west-2.amazonaws.com:443", "us-west-2"),
+            ("https://glacier.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+            ("https://vpce-1-2.glacier.eu-central-1.vpce.amazonaws.com", "eu-central-1"),
+            ("http://glacier.eu-west-1.api.aws:8080", "eu-west-1"),
+        ] {
+            let (region, host) = ("us-east-1".to_owned(), host.to_owned());
+            let error = Endpoint::resolve("us-east-1", false, Some(url)).unwrap_err();
+            assert_eq!(error, EndpointError::OtherRegion { region, host: host.clone() }, "{url}");
+            assert!(Endpoint::resolve(&host, false, Some(url)).is_ok(), "{url}");
+        }
+        for ours in ["https://glacier.eu-west-1.example", "https://glacier.internal", "http://127.0.0.1:1"] {
+            assert!(Endpoint::resolve("us-east-1", false, Some(ours)).is_ok(), "{ours}");
+        }
     }
 
     #[test]
