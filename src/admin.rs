@@ -30,7 +30,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// What `/` shows.
 const INDEX: &str = "/metrics  what was counted, for Prometheus\n\
                      /livez    200: the process runs\n\
-                     /readyz   200 while calls are welcome, else 503\n";
+                     /readyz   200 while calls are welcome, else 503 and why\n";
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 /// What the pages tell of. Cheap to clone.
@@ -55,8 +55,10 @@ impl Pages {
         match request.uri().path() {
             "/" => plain(StatusCode::OK, INDEX),
             "/livez" => plain(StatusCode::OK, "alive\n"),
-            "/readyz" if self.phase.is_ready() => plain(StatusCode::OK, "ready\n"),
-            "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/readyz" => match self.phase.why_not_ready() {
+                None => plain(StatusCode::OK, "ready\n"),
+                Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {why}\n")),
+            },
             "/metrics" => self.told(request.headers()),
             _ => plain(StatusCode::NOT_FOUND, "no such page; / lists them\n"),
         }

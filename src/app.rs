@@ -1,8 +1,8 @@
 //! The composition root: bind, wire, run. The only file that names every layer.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
@@ -11,16 +11,18 @@ use crate::{
     clock::Clock,
     describe::{DescribeSettings, Describer},
     freshness::FreshnessSettings,
-    glacier::{CredentialsHolder, GlacierClient, GlacierSettings, GlacierSetupError},
+    glacier::{CredentialsHolder, GlacierClient, GlacierSettings, Refused, Standing},
     grpc::{DescriptorError, Face, GrpcSettings},
     lifecycle::{Lifecycle, Phase},
     metrics::Metrics,
+    network::NetworkSetupError,
     policy::{PolicyLoadError, PolicySettings, PolicySource},
     server::{
         self, Drained, ServerSettings, Tls,
         tls::{TlsError, TlsSettings},
     },
     traces::{TraceSettings, Tracer, TracesError},
+    upstream::{Effort, JobSource as _},
 };
 
 /// The settings of every layer.
@@ -86,7 +88,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
     /// The edge to Glacier cannot be built.
     #[error(transparent)]
-    Glacier(#[from] GlacierSetupError),
+    Glacier(#[from] NetworkSetupError),
     /// There is no policy.
     #[error("--policy: {0}")]
     Policy(#[from] PolicyLoadError),
@@ -108,6 +110,7 @@ pub struct App {
     health: Option<HealthPort>,
     face: Face,
     credentials: CredentialsHolder,
+    glacier: GlacierClient,
     lifecycle: Lifecycle,
     server: ServerSettings,
     metrics: Metrics,
@@ -157,6 +160,11 @@ const MAX_PROBES: usize = 128;
 /// Age at which a connection to that port is told to go away. A probe takes milliseconds.
 const PROBE_AGE: Duration = Duration::from_mins(1);
 
+/// How often to ask again what Glacier has refused for the sake of the credentials. Each time costs a load of credentials and
+/// two requests.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+/// How long Glacier may take to answer that.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(8);
 /// How long to wait before credentials are asked for again while none could be had at the start.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(2);
 
@@ -206,7 +214,7 @@ impl App {
         let cache = JobCache::reporting_to(metrics.cache().clone(), &settings.cache, settings.freshness, clock.clone());
         let (entries, weight) = (cache.clone(), cache.clone());
         metrics.read_cache(move || entries.entry_count(), move || weight.settle(), settings.cache.capacity_bytes);
-        let describer = Describer::new(Arc::new(glacier), cache, clock, &settings.describe, metrics.describe());
+        let describer = Describer::new(Arc::new(glacier.clone()), cache, clock, &settings.describe, metrics.describe());
         let policy = match settings.policy {
             Some(policy) => {
                 let (reloads, metrics) = (metrics.policy_reloads().clone(), metrics.policy().clone());
@@ -218,7 +226,20 @@ impl App {
         let (phase, calls) = (lifecycle.watch(), metrics.calls());
         let face = Face::new(describer, policy, &phase, &settings.grpc, calls, tracer.clone())?;
         let server = settings.server;
-        Ok(Self { listener, address, tls, admin, health, face, credentials, lifecycle, server, metrics, tracer })
+        Ok(Self {
+            listener,
+            address,
+            tls,
+            admin,
+            health,
+            face,
+            credentials,
+            glacier,
+            lifecycle,
+            server,
+            metrics,
+            tracer,
+        })
     }
 
     /// The address that is listened on, with the port that a `:0` became.
@@ -238,8 +259,20 @@ impl App {
 
     /// Serves until `shutdown` resolves, then drains, and then delivers the last spans.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Self { listener, address: _, tls, admin, health, face, credentials, lifecycle, server, metrics, tracer } =
-            self;
+        let Self {
+            listener,
+            address: _,
+            tls,
+            admin,
+            health,
+            face,
+            credentials,
+            glacier,
+            lifecycle,
+            server,
+            metrics,
+            tracer,
+        } = self;
         // In tasks of their own, so that they cannot hold up calls; they answer to the end, and end here.
         let _admin = admin
             .map(|AdminPort { listener, address: _, pages }| tokio::spawn(admin::run(listener, pages)))
@@ -256,19 +289,65 @@ impl App {
         tokio::pin!(serve);
         let drained = tokio::select! {
             drained = &mut serve => drained,
-            () = become_ready(&credentials, &lifecycle) => serve.await,
+            // Boxed: it holds a whole fetch.
+            () = Box::pin(become_ready(&credentials, &glacier, &lifecycle)) => serve.await,
         };
         tracer.finish().await;
         drained
     }
 }
 
-/// Ready means: credentials have been resolved once. Glacier's own health is no condition.
-async fn become_ready(credentials: &CredentialsHolder, lifecycle: &Lifecycle) {
+/// Ready means: credentials have been resolved once, and Glacier has not refused each of their requests. Glacier's own
+/// health is no condition.
+async fn become_ready(credentials: &CredentialsHolder, glacier: &GlacierClient, lifecycle: &Lifecycle) {
     while let Err(error) = credentials.resolve_once().await {
-        tracing::warn!(%error, retry_in_ms = CREDENTIALS_PAUSE.as_millis(), "no AWS credentials yet; not ready");
+        // The holder has logged it.
+        let tried = credentials.trouble();
+        lifecycle.start_again(&format!("no AWS credentials: {}", tried.as_deref().unwrap_or(&error.to_string())));
         tokio::time::sleep(CREDENTIALS_PAUSE).await;
     }
     lifecycle.advance(Phase::Serving);
     tracing::info!("ready");
+    let mut standing = glacier.standing();
+    loop {
+        let refused = refusal(&mut standing).await;
+        if !refused.accepted_before {
+            lifecycle.start_again(&format!("glacier has accepted no request yet and refuses with {}", refused.code));
+            tracing::warn!(code = refused.code, "not ready: glacier has accepted no request yet");
+        }
+        tokio::select! {
+            () = acceptance(&mut standing) => {}
+            never = ask_again(glacier, &refused) => match never {},
+        }
+        if !refused.accepted_before {
+            lifecycle.advance(Phase::Serving);
+            tracing::info!("ready");
+        }
+    }
+}
+
+/// Resolves while Glacier refuses the credentials.
+async fn refusal(standing: &mut watch::Receiver<Standing>) -> Refused {
+    loop {
+        if let Standing::Refused(refused) = &*standing.borrow_and_update() {
+            return refused.clone();
+        }
+        // The client that judges lives as long as whoever waits here.
+        let _news = standing.changed().await;
+    }
+}
+
+/// Resolves while it does not.
+async fn acceptance(standing: &mut watch::Receiver<Standing>) {
+    let _accepted = standing.wait_for(|now| !matches!(now, Standing::Refused(_))).await;
+}
+
+/// Asks what was refused, again and again: callers may have stopped.
+async fn ask_again(glacier: &GlacierClient, refused: &Refused) -> Infallible {
+    loop {
+        tokio::time::sleep(REFUSED_PAUSE).await;
+        // Whatever comes of it, the client has taken note.
+        let effort = Effort { until: Instant::now() + REFUSED_PATIENCE, repeats: true };
+        let _outcome = glacier.describe_job(refused.key.clone(), effort).await;
+    }
 }

@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
 };
 
+pub mod check;
 #[cfg(feature = "emulator")]
 pub mod demo;
 pub mod describe;

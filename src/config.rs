@@ -11,6 +11,7 @@ use crate::{
     app::AppSettings,
     cache::CacheSettings,
     clock::Clock,
+    credentials::{self, Profiles},
     describe::{DescribeSettings, FetchLimits},
     freshness::FreshnessSettings,
     glacier::{Endpoint, GlacierSettings, RetrySettings},
@@ -71,6 +72,8 @@ pub struct ServeSettings {
     pub app: AppSettings,
     /// How to log.
     pub log: LogSettings,
+    /// Which of AWS's providers would be asked for credentials; looked up only for `--check-config`.
+    pub credentials: Option<String>,
 }
 
 impl ServeArguments {
@@ -115,6 +118,12 @@ impl ServeArguments {
         };
         let traces = traces::read(&environment, &mut problems);
         let server = self.server(&mut problems);
+        // Credentials may come later, so that only whoever checks wants to hear of them.
+        let credentials = self.check_config.then(|| credentials::survey(&environment));
+        for problem in credentials.iter().filter_map(|found| found.as_ref().err()).flatten() {
+            problems.add(format!("AWS credentials: {problem}"));
+        }
+        let credentials = credentials.and_then(Result::ok);
         let (Some(glacier), Some(listen), true) = (glacier, listen, problems.is_empty()) else { return Err(problems) };
         let app = AppSettings {
             listen,
@@ -131,28 +140,35 @@ impl ServeArguments {
             server,
         };
         self.check_together(&app, &mut problems);
-        if problems.is_empty() { Ok(ServeSettings { app, log }) } else { Err(problems) }
+        if problems.is_empty() { Ok(ServeSettings { app, log, credentials }) } else { Err(problems) }
     }
 
-    /// Flags come before our variables (clap sees to that), and those before AWS's.
+    /// Flags come before our variables (clap sees to that), those before AWS's, and those before the profile.
     fn endpoint(&self, environment: &impl Fn(&str) -> Option<String>, problems: &mut Problems) -> Option<Endpoint> {
         let given = &self.glacier;
         let text = |value: &Option<String>| self::given(value.as_deref()).map(str::to_owned);
-        let region =
-            text(&given.region).or_else(|| environment("AWS_REGION")).or_else(|| environment("AWS_DEFAULT_REGION"));
-        let url = text(&given.endpoint_url)
-            .or_else(|| environment("AWS_ENDPOINT_URL_GLACIER"))
-            .or_else(|| environment("AWS_ENDPOINT_URL"));
-        let fips = match (&text(&given.fips), environment("AWS_USE_FIPS_ENDPOINT")) {
+        let profiles = match Profiles::read(environment) {
+            Ok(profiles) => Some(profiles),
+            // It may hold an endpoint, which must not be overlooked.
+            Err(error) => {
+                problems.add(format!("AWS's shared files: {error}"));
+                None
+            }
+        };
+        let profiles = profiles.as_ref();
+        let region = text(&given.region).or_else(|| profiles?.region());
+        let url = text(&given.endpoint_url).or_else(|| profiles?.endpoint_url());
+        let fips = match (&text(&given.fips), profiles.and_then(Profiles::use_fips)) {
             (Some(value), _) => problems.switch("--fips", value),
             (None, Some(value)) => problems.switch("AWS_USE_FIPS_ENDPOINT", &value),
             (None, None) => false,
         };
         let Some(region) = region else {
-            problems.add("no region: give --region or set AWS_REGION");
+            problems.add("no region: give --region, set AWS_REGION, or name a profile that has one");
             return None;
         };
-        Endpoint::resolve(&region, fips, url.as_deref()).map_err(|error| problems.add(error.to_string())).ok()
+        let region = region.trim();
+        Endpoint::resolve(region, fips, url.as_deref()).map_err(|error| problems.add(error.to_string())).ok()
     }
 
     /// Session tokens would travel in clear. On loopback nobody listens but this machine.

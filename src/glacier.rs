@@ -12,19 +12,15 @@
 //!                   failure ─▶ retry, skew ─▶ again, or not
 //! ```
 
-mod chain_client;
-mod credentials;
 mod endpoint;
 mod error;
 mod failure;
-mod network;
-mod own_account;
 mod request;
-mod resolver;
 mod response;
 mod retry;
 mod signing;
 mod skew;
+mod standing;
 mod transport;
 
 use std::{
@@ -35,30 +31,35 @@ use std::{
 use aws_credential_types::Credentials;
 use http::{HeaderMap, StatusCode};
 use reqwest::{Client, Method, Request, Response, Url};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout_at},
+};
 use tower::util::MapFutureLayer;
 
 pub use self::{
-    credentials::{CredentialsHolder, CredentialsUnavailable},
     endpoint::{Endpoint, EndpointError},
-    network::{NetworkSettings, Proxy, ProxyError, Roots},
     retry::{
         DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_BACKOFF, DEFAULT_THROTTLING_BASE, DEFAULT_TOKENS, DEFAULT_TRANSIENT_BASE,
         RetrySettings,
     },
+    standing::{Refused, Standing},
 };
 use self::{
     failure::{Cause, Failure},
-    resolver::Resolver,
-    response::Answer,
+    response::{Answer, VaultArn},
     retry::{Bucket, Progress, Verdict},
     skew::{ClockOffset, Offset},
+    standing::Judge,
     transport::Phase,
 };
+pub use crate::credentials::{CredentialsHolder, CredentialsUnavailable};
 use crate::{
     clock::{Clock, Moment},
+    credentials,
     job::{Identity, JobKey, OWN_ACCOUNT},
     metrics::{Attempt, UpstreamCode, UpstreamMetrics},
+    network::{NetworkSettings, NetworkSetupError, Resolver},
     traces,
     upstream::{Described, Effort, Fetch, JobSource, UpstreamError, UpstreamErrorKind as Kind},
 };
@@ -119,11 +120,6 @@ impl GlacierSettings {
     }
 }
 
-/// Why the client could not be built: as a rule, no CA certificates are installed.
-#[derive(Debug, thiserror::Error)]
-#[error("the https client for Glacier cannot be set up")]
-pub struct GlacierSetupError(#[source] reqwest::Error);
-
 /// Asks Glacier. Cheap to clone; clones share connections, credentials, retry tokens and the clock's offsets.
 #[derive(Debug, Clone)]
 pub struct GlacierClient {
@@ -136,6 +132,7 @@ pub struct GlacierClient {
     offset: Arc<ClockOffset>,
     /// What answers are dated by.
     dates: Arc<ClockOffset>,
+    judge: Arc<Judge>,
     metrics: UpstreamMetrics,
 }
 
@@ -145,7 +142,7 @@ impl GlacierClient {
         settings: GlacierSettings,
         credentials: CredentialsHolder,
         clock: Clock,
-    ) -> Result<Self, GlacierSetupError> {
+    ) -> Result<Self, NetworkSetupError> {
         Self::resolving_with(Resolver::of_the_system(), settings, credentials, clock)
     }
 
@@ -154,12 +151,12 @@ impl GlacierClient {
         settings: GlacierSettings,
         credentials: CredentialsHolder,
         clock: Clock,
-    ) -> Result<Self, GlacierSetupError> {
-        let http = http_client(&settings, resolver).map_err(GlacierSetupError)?;
+    ) -> Result<Self, NetworkSetupError> {
+        let http = http_client(&settings, resolver)?;
         let bucket = Arc::new(Bucket::new(settings.retry.tokens));
         let metrics = UpstreamMetrics::default();
-        let (offset, dates) = Default::default();
-        Ok(Self { http, settings, credentials, clock, bucket, offset, dates, metrics })
+        let (offset, dates, judge) = Default::default();
+        Ok(Self { http, settings, credentials, clock, bucket, offset, dates, judge, metrics })
     }
 
     /// The same, reporting its requests and retry tokens to `metrics`.
@@ -168,6 +165,11 @@ impl GlacierClient {
         let bucket = Arc::clone(&self.bucket);
         metrics.read_tokens(move || bucket.tokens().into());
         Self { metrics: metrics.clone(), ..self }
+    }
+
+    /// What Glacier's answers say about the credentials, now and later.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.judge.watch()
     }
 
     /// Attempts until one succeeds or no further one is worth it, and answers before the effort's end.
@@ -376,11 +378,17 @@ impl JobSource for GlacierClient {
     fn describe_job(&self, key: JobKey, effort: Effort) -> Fetch<'_> {
         Box::pin(async move {
             let region = Some(self.settings.endpoint.region().to_owned());
-            let described = match self.describe(&key, effort).await {
+            let outcome = self.describe(&key, effort).await;
+            if let Some(refused) = self.judge.hear(&key, outcome.as_ref()) {
+                self.credentials.report_refused(refused);
+            }
+            let described = match outcome {
                 Ok(described) => described,
                 Err(error) => return Err(UpstreamError { region, ..error }),
             };
-            if key.account_id() == OWN_ACCOUNT && !self.credentials.own_account().answered(&described.job) {
+            let vault = described.job.vault_arn.as_deref().and_then(VaultArn::parse);
+            let own_account = self.credentials.own_account();
+            if key.account_id() == OWN_ACCOUNT && vault.is_some_and(|vault| !own_account.answered(vault.account)) {
                 let detail = "the description names another account than the credentials'";
                 let error = UpstreamError::new(Kind::WrongJob, true, detail);
                 return Err(UpstreamError { request_id: described.request_id, region, ..error });
@@ -394,7 +402,7 @@ impl JobSource for GlacierClient {
     }
 }
 
-fn http_client(settings: &GlacierSettings, resolver: Resolver) -> Result<Client, reqwest::Error> {
+fn http_client(settings: &GlacierSettings, resolver: Resolver) -> Result<Client, NetworkSetupError> {
     settings.network.client(resolver, settings.connect_timeout, |client| {
         client
             .https_only(settings.endpoint.is_https())

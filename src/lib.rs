@@ -27,7 +27,9 @@
 //! | [`cache`] | what we know, and the one door through which knowledge enters |
 //! | [`describe`] | the use case: look up, coalesce, fetch, decide |
 //! | [`upstream`] | the port: [`upstream::JobSource`] and how it may fail |
-//! | [`glacier`] | Glacier's REST API: request, signing, credentials, answers, errors, retries |
+//! | [`network`] | the way to AWS: proxy and authorities, for all clients |
+//! | [`glacier`] | Glacier's REST API: request, signing, answers, errors, retries |
+//! | [`credentials`] | AWS's credential chain and shared files, and the credentials that serve |
 //! | [`grpc`] | the gRPC face: job service, health, reflection, statuses |
 //! | [`server`] | the accept loop, TLS, connections and their limits, the drain |
 //! | [`admin`] | metrics and probes over plain HTTP, on a port of their own |
@@ -47,7 +49,8 @@
 //!
 //! A test over the sources (`tests/it/house.rs`) holds these:
 //!
-//! - tonic only in `grpc`, `server` and generated code; reqwest and `aws_*` only in `glacier`; moka only in `cache.rs`;
+//! - tonic only in `grpc`, `server` and generated code; reqwest only in `glacier`, `network` and `credentials`, `aws_*` only in
+//!   `glacier` and `credentials`; moka only in `cache.rs`;
 //!   hyper only in `server`, `admin` and `emulator`; rustls, x509-parser and rustix only in `server`; the Prometheus crate only in
 //!   `metrics`, which knows no other room; TOML only in `policy`; OpenTelemetry only in `traces`.
 //! - `glacier` and `grpc` know nothing of each other. Only `main` imports `config`: each layer owns its settings.
@@ -71,6 +74,7 @@ pub mod caller;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod credentials;
 pub mod describe;
 #[cfg(feature = "emulator")]
 pub mod emulator;
@@ -82,6 +86,7 @@ pub mod grpc;
 pub mod job;
 pub mod lifecycle;
 pub mod metrics;
+pub mod network;
 pub mod policy;
 pub mod proto;
 pub mod reload;

@@ -26,12 +26,13 @@ fn serve(arguments: &ServeArguments) -> ExitCode {
         Ok(settings) => settings,
         Err(problems) => return commands::invalid(&problems),
     };
-    if arguments.check_config {
-        return ExitCode::SUCCESS;
+    if let Some(credentials) = settings.credentials {
+        let region = arguments.live.then(|| settings.app.glacier.clone());
+        return block_on(commands::check::run(credentials, region, config::environment));
     }
     let metrics = Metrics::new();
     match telemetry::init(&settings.log, metrics.logs()) {
-        Ok(log) => logged(log, commands::serve::run(settings.app, metrics)),
+        Ok(log) => logged(log, commands::serve::run(settings.app, metrics, config::environment)),
         Err(error) => commands::failed(&error),
     }
 }

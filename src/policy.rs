@@ -29,7 +29,7 @@
 //! # `-` and the number of the same account
 //!
 //! `-` is the account of the gateway's own credentials, and its number works as well. They are not treated alike: which
-//! number `-` stands for is known only from evidence that can come late and can change (`glacier::own_account`), and a
+//! number `-` stands for is known only from evidence that can come late and can change (`credentials::own_account`), and a
 //! permission must not depend on that. So each spelling needs a rule of its own. Since rules only allow, no other spelling
 //! gets around a rule: it meets no rule, and is denied. Whoever allows `-` allows what it stands for, even after the
 //! gateway's credentials have changed.

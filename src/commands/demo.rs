@@ -50,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Runs the demo, then serves until a signal.
 pub async fn run(listen: SocketAddr, metrics: Metrics) -> ExitCode {
     match Demo::start(listen, metrics).await {
-        Ok(demo) => demo.show().await,
+        Ok(demo) => Box::pin(demo.show()).await,
         Err(error) => failed(&error),
     }
 }

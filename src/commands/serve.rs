@@ -17,7 +17,12 @@ use crate::{
 };
 
 /// Binds, logs the bound address, serves until a signal, drains. A second signal ends the process at once.
-pub async fn run(settings: AppSettings, metrics: Metrics) -> ExitCode {
+/// `environment` gives the process's variables, for AWS's credential chain.
+pub async fn run(
+    settings: AppSettings,
+    metrics: Metrics,
+    environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+) -> ExitCode {
     let signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return failed(&format!("cannot listen for signals: {error}")),
@@ -31,7 +36,7 @@ pub async fn run(settings: AppSettings, metrics: Metrics) -> ExitCode {
     let policy = if settings.policy.is_some() { "on" } else { "off" };
     let traces = settings.traces.as_ref().map_or_else(|| "off".to_owned(), |traces| traces.endpoint.clone());
     let network = settings.glacier.network.clone();
-    let credentials = match CredentialsHolder::default_chain(endpoint.region(), &network).await {
+    let credentials = match CredentialsHolder::default_chain(endpoint.region(), &network, environment) {
         Ok(credentials) => credentials,
         Err(error) => return failed(&error),
     };

@@ -32,17 +32,22 @@ pub enum Command {
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-AWS's own variables keep their meaning: AWS_REGION, AWS_ENDPOINT_URL_GLACIER before AWS_ENDPOINT_URL,
-AWS_USE_FIPS_ENDPOINT, and all that the AWS credential chain reads (AWS_ACCESS_KEY_ID, AWS_PROFILE, web identity,
-container and instance credentials). A flag comes before its GLACIER_GATEWAY_ variable, and that before AWS's.
+AWS's own variables and files keep their meaning: AWS_REGION, AWS_ENDPOINT_URL_GLACIER before AWS_ENDPOINT_URL,
+AWS_IGNORE_CONFIGURED_ENDPOINT_URLS, AWS_USE_FIPS_ENDPOINT, what a profile says of these (AWS_PROFILE, AWS_CONFIG_FILE,
+AWS_SHARED_CREDENTIALS_FILE), and all that the AWS credential chain reads (AWS_ACCESS_KEY_ID, profiles, web identity,
+container and instance credentials). A flag comes before its GLACIER_GATEWAY_ variable, that before AWS's, and that before
+the profile.
 HTTPS_PROXY, NO_PROXY and AWS_CA_BUNDLE (else SSL_CERT_FILE) apply to Glacier and STS alike.
 
 Exit codes: 0 drained after SIGTERM or SIGINT, 1 could not start, 2 the configuration is not valid,
 130 or 143 stopped at once by a second signal.")]
 pub struct ServeArguments {
-    /// Check the configuration, say what is wrong with it, and exit
+    /// Check the configuration, say what is wrong with it and where AWS credentials would come from, and exit
     #[arg(long)]
     pub check_config: bool,
+    /// With --check-config: ask for AWS credentials once, as serving would
+    #[arg(long, requires = "check_config")]
+    pub live: bool,
     /// Address and port to listen on
     #[arg(long, env = "GLACIER_GATEWAY_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
     pub listen: String,
@@ -106,18 +111,18 @@ pub struct TlsArguments {
 /// Arguments about the edge to Glacier.
 #[derive(Debug, Args)]
 pub struct GlacierArguments {
-    /// AWS region of the vaults [default: AWS_REGION]
+    /// AWS region of the vaults [default: AWS_REGION, the profile's]
     #[arg(long, env = "GLACIER_GATEWAY_REGION", value_name = "REGION")]
     pub region: Option<String>,
     /// Glacier's address, if it is not AWS's own for the region: http or https, host, and port if need be
-    /// [default: AWS_ENDPOINT_URL_GLACIER, AWS_ENDPOINT_URL]
+    /// [default: AWS_ENDPOINT_URL_GLACIER, AWS_ENDPOINT_URL, the profile's]
     #[arg(long, env = "GLACIER_GATEWAY_ENDPOINT_URL", value_name = "URL")]
     pub endpoint_url: Option<String>,
     /// Whether that address may be plain http on another machine, where session tokens travel in clear: true or false
     /// [default: false]
     #[arg(long, env = "GLACIER_GATEWAY_PLAINTEXT_ENDPOINT", value_name = "BOOL")]
     pub plaintext_endpoint: Option<String>,
-    /// Whether to use the region's FIPS-validated endpoint: true or false [default: AWS_USE_FIPS_ENDPOINT, false]
+    /// Whether to use the region's FIPS-validated endpoint: true or false [default: AWS_USE_FIPS_ENDPOINT, the profile's, false]
     #[arg(long, env = "GLACIER_GATEWAY_FIPS", value_name = "BOOL")]
     pub fips: Option<String>,
     /// Longest time to connect to Glacier
@@ -291,7 +296,8 @@ pub struct ConnectionArguments {
 /// Arguments about logs.
 #[derive(Debug, Args)]
 pub struct LogArguments {
-    /// What to log to stderr: off, error, warn, info, debug or trace, or target=level directives
+    /// What to log to stderr: off, error, warn, info, debug or trace, or target=level directives. A level without a target is the
+    /// gateway's own; libraries log at warn then, and AWS's crates nothing
     #[arg(long = "log", env = "GLACIER_GATEWAY_LOG", default_value = "info", value_name = "FILTER")]
     pub filter: String,
     /// How to log: text or json

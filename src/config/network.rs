@@ -8,7 +8,7 @@ use http::Uri;
 
 use super::values::Problems;
 use crate::{
-    glacier::{NetworkSettings, Proxy, Roots},
+    network::{NetworkSettings, Proxy, Roots},
     server::tls::{Authorities, MaterialError},
 };
 

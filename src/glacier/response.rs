@@ -68,7 +68,7 @@ fn parse_object(body: &[u8]) -> Result<Map<String, Value>, &'static str> {
 
 /// A description is about the job that it names; without a name it could be about any. A vault's ARN may be missing. One that
 /// is there names the vault and the account, the latter perhaps without its leading zeros. Which account `-` stands for is
-/// not known here: [`own_account`](super::own_account) compares that.
+/// not known here: [`own_account`](crate::credentials) compares that.
 fn check_identity(job: &GlacierJobDescription, key: &JobKey) -> Result<(), &'static str> {
     match job.job_id.as_deref() {
         None => return Err("the description names no job"),

@@ -13,6 +13,7 @@ use tokio::{
 use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _};
 
 use super::*;
+use crate::network::Proxy;
 
 /// One thing the server does after it has read a request's head.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! Whose AWS credentials serve, and how loads of them end.
+//! Whose AWS credentials serve, how loads of them end, and whether Glacier takes them.
 
 use std::{
     fmt,
@@ -9,7 +9,10 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, gauge::ConstGauge},
+    metrics::{
+        MetricType,
+        gauge::{ConstGauge, Gauge},
+    },
     registry::{Registry, Unit},
 };
 
@@ -32,6 +35,7 @@ vocabulary! {
 pub struct CredentialMetrics {
     serving: Serving,
     loads: Counters<Load>,
+    refused: Gauge,
 }
 
 impl CredentialMetrics {
@@ -42,7 +46,10 @@ impl CredentialMetrics {
             "Loads of AWS credentials: loaded, failed, or kept_old where the old ones last longer than the loaded ones",
             "result",
         );
-        let metrics = Self { serving: Serving::default(), loads };
+        let refused = Gauge::default();
+        let help = "1 while Glacier refuses the AWS credentials that serve";
+        registry.register("credentials_refused", help, refused.clone());
+        let metrics = Self { serving: Serving::default(), loads, refused };
         registry.register_collector(Box::new(metrics.serving.clone()));
         metrics
     }
@@ -61,6 +68,11 @@ impl CredentialMetrics {
     /// A load gave credentials that end sooner than those that serve, which stay.
     pub fn kept_old(&self) {
         self.loads.of(Load::KeptOld).inc();
+    }
+
+    /// Glacier refuses those that serve from now on, or does not any more.
+    pub fn refused(&self, refused: bool) {
+        self.refused.set(refused.into());
     }
 
     /// A load gave none; what serves, stays.

@@ -6,6 +6,7 @@
 mod admin;
 mod calls;
 mod capacity;
+mod chain;
 mod cli;
 mod coalescing;
 mod corpora;

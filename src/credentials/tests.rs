@@ -5,8 +5,8 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use aws_credential_types::provider::future;
-use tokio::time::{advance, sleep};
+use aws_credential_types::provider::{error::CredentialsError, future};
+use tokio::time::{advance, sleep, timeout};
 
 use super::*;
 use crate::metrics::{Exposition, Metrics};
@@ -90,6 +90,9 @@ async fn credentials_without_expiry_are_loaded_once() {
     let (provider, holder) = Provider::new([Step::Give(credentials("A", None))]);
     for day in 0..10 {
         assert_eq!(key_at(&holder, day * 86_400).await.unwrap(), "A");
+        // A load in the background would run now.
+        advance(Duration::from_hours(24)).await;
+        settle().await;
     }
     assert_eq!(provider.loads(), 1);
 }
@@ -292,6 +295,69 @@ async fn a_provider_that_insists_on_rejected_credentials_is_asked_once_a_second(
         assert_eq!(holder.force_refresh_after(&rejected).await.unwrap().access_key_id(), "A");
     }
     assert_eq!(provider.loads(), 2);
+}
+
+/// C8
+#[tokio::test(start_paused = true)]
+async fn what_replaces_rejected_credentials_serves_although_it_ends_sooner() {
+    let (provider, holder) = Provider::new([
+        Step::Give(credentials("refused", Some(wall(9_000)))),
+        Step::Give(credentials("new", Some(wall(3_600)))),
+    ]);
+    let rejected = holder.current(wall(0)).await.unwrap();
+    assert_eq!(holder.force_refresh_after(&rejected).await.unwrap().access_key_id(), "new");
+    assert_eq!(key_at(&holder, 1).await.unwrap(), "new", "and not only for whoever asked");
+    assert_eq!(provider.loads(), 2);
+}
+
+/// C8, with a provider that is down just then.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_fails_stands_for_a_second_and_not_for_longer() {
+    let (provider, holder) =
+        Provider::new([Step::Give(credentials("old", None)), Step::Fail, Step::Give(credentials("new", None))]);
+    let rejected = holder.current(wall(0)).await.unwrap();
+    for _ in 0..100 {
+        let refused = holder.force_refresh_after(&rejected).await;
+        assert_eq!(refused.map(|_| ()), Err(CredentialsUnavailable::ProviderFailed));
+    }
+    assert_eq!(provider.loads(), 2, "a crowd costs one load");
+    advance(OUTCOME_STANDS).await;
+    assert_eq!(holder.force_refresh_after(&rejected).await.unwrap().access_key_id(), "new");
+    assert_eq!(provider.loads(), 3);
+}
+
+/// C11
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_logged_once_when_its_cause_changes_and_each_five_minutes() {
+    let mut state = State::default();
+    let failed = |tried: &str| Failed { why: CredentialsUnavailable::NotConfigured, tried: tried.to_owned() };
+    let mut log = |tried: &str| {
+        let before = state.logged.clone();
+        state.log(failed(tried), Instant::now());
+        state.logged != before
+    };
+    assert!(log("a"));
+    for _ in 0..149 {
+        advance(Duration::from_secs(2)).await;
+        assert!(!log("a"), "the same again");
+    }
+    assert!(log("b"), "another cause");
+    assert!(log("a"), "and back");
+    advance(LOGGED_AGAIN).await;
+    assert!(log("a"), "it lasts");
+}
+
+/// C11
+#[tokio::test(start_paused = true)]
+async fn why_there_are_none_can_be_asked_until_a_load_succeeds() {
+    let (_, holder) = Provider::new([Step::Fail, Step::Give(credentials("A", None))]);
+    assert_eq!(holder.trouble(), None);
+    assert!(holder.resolve_once().await.is_err());
+    assert_eq!(holder.trouble().as_deref(), Some("the credentials provider failed"));
+    advance(OUTCOME_STANDS).await;
+    assert_eq!(holder.resolve_once().await, Ok(()));
+    assert_eq!(holder.trouble(), None);
+    assert_eq!(holder.describe().as_deref(), Some("fixed, expires never"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,11 +22,11 @@ use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 const KEPT: Duration = Duration::from_secs(5);
 
 /// The addresses of a host name; blocks while it looks them up.
-pub(super) type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+pub(crate) type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// A resolver for the HTTP client. Clones share their look-ups.
 #[derive(Clone)]
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     look_up: Arc<LookUp>,
     names: Arc<Mutex<HashMap<String, watch::Receiver<Option<Found>>>>>,
 }
@@ -51,13 +51,13 @@ enum ResolveError {
 
 impl Resolver {
     /// Asks the operating system.
-    pub(super) fn of_the_system() -> Self {
+    pub(crate) fn of_the_system() -> Self {
         // The port is set by whoever connects.
         Self::with(Arc::new(|name| Ok((name, 0).to_socket_addrs()?.collect())))
     }
 
     /// Asks `look_up`.
-    pub(super) fn with(look_up: Arc<LookUp>) -> Self {
+    pub(crate) fn with(look_up: Arc<LookUp>) -> Self {
         Self { look_up, names: Arc::default() }
     }
 

@@ -13,12 +13,11 @@ use std::sync::{
 
 use aws_credential_types::Credentials;
 
-use super::response::VaultArn;
-use crate::{job::Identity, proto::v1::GlacierJobDescription};
+use crate::job::Identity;
 
 /// Evidence about the account, and the identity that it adds up to.
 #[derive(Debug, Default)]
-pub(super) struct OwnAccount {
+pub(crate) struct OwnAccount {
     identity: AtomicU32,
     seen: Mutex<Option<Seen>>,
 }
@@ -36,7 +35,7 @@ struct Seen {
 
 impl OwnAccount {
     /// The identity now.
-    pub(super) fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         Identity(self.identity.load(Ordering::Acquire))
     }
 
@@ -62,19 +61,19 @@ impl OwnAccount {
         }
     }
 
-    /// Glacier described a job of `-`. `false` if it is one of another account than the credentials'.
-    pub(super) fn answered(&self, job: &GlacierJobDescription) -> bool {
-        let Some(arn) = job.vault_arn.as_deref().and_then(VaultArn::parse) else { return true };
+    /// Glacier answered about `-` with a job of this account. `false` if it is another than the credentials'.
+    pub(crate) fn answered(&self, account: &str) -> bool {
+        let account = normal(account);
         let mut seen = self.seen();
         let Some(known) = seen.as_mut() else { return true };
-        let is_other = known.account.as_ref().is_some_and(|before| before != arn.account);
+        let is_other = known.account.as_ref().is_some_and(|before| *before != account);
         if is_other && known.is_certain {
             return false;
         }
         if is_other {
             self.change();
         }
-        known.account = Some(arn.account.to_owned());
+        known.account = Some(account);
         true
     }
 
@@ -112,11 +111,6 @@ mod tests {
         Credentials::new(id, "secret", None, None, "test")
     }
 
-    fn of(account: &str) -> GlacierJobDescription {
-        let vault_arn = Some(format!("arn:aws:glacier:us-east-1:{account}:vaults/v"));
-        GlacierJobDescription { vault_arn, ..GlacierJobDescription::default() }
-    }
-
     #[test]
     fn what_stays_the_same_and_what_changes() {
         let (one, two) = ("012345678901", "999999999999");
@@ -143,11 +137,10 @@ mod tests {
     fn an_answer_that_names_another_account_changes_it() {
         let own = OwnAccount::default();
         own.loaded(&role(None));
-        let same = [of("012345678901"), of("12345678901"), GlacierJobDescription::default()];
-        assert!(same.iter().all(|job| own.answered(job)));
-        assert_eq!(own.identity(), Identity(0), "the same account, with and without its zero, or none named");
+        assert!(own.answered("012345678901") && own.answered("12345678901"));
+        assert_eq!(own.identity(), Identity(0), "the same account, with and without its zero");
         own.loaded(&role(None));
-        assert!(own.answered(&of("999999999999")));
+        assert!(own.answered("999999999999"));
         assert_eq!(own.identity(), Identity(1));
     }
 
@@ -156,9 +149,9 @@ mod tests {
     fn an_answer_of_another_account_than_the_provider_names_is_wrong() {
         let own = OwnAccount::default();
         own.loaded(&role(Some("012345678901")));
-        assert!(own.answered(&of("12345678901")));
-        assert!(!own.answered(&of("999999999999")));
-        assert!(own.answered(&of("012345678901")));
+        assert!(own.answered("12345678901"));
+        assert!(!own.answered("999999999999"));
+        assert!(own.answered("012345678901"));
         assert_eq!(own.identity(), Identity(0), "the credentials are the same");
     }
 }

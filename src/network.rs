@@ -9,7 +9,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Url, redirect, tls};
 
-use super::resolver::Resolver;
+mod resolver;
+
+pub(crate) use resolver::Resolver;
 
 /// What is on this machine or beside it: loopback, link-local addresses (instance and container metadata, IPv4 and IPv6),
 /// and the addresses of AWS's own for IPv6 (instance metadata, pod identity, name servers).
@@ -17,6 +19,11 @@ const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fe80::/10,
 /// More header lines than any front end of AWS's sends.
 const MAX_HEADERS: usize = 100;
 const USER_AGENT: &str = concat!("glacier-gateway/", env!("CARGO_PKG_VERSION"));
+
+/// Why an HTTP client could not be built: as a rule, no CA certificates are installed.
+#[derive(Debug, thiserror::Error)]
+#[error("the https client for AWS cannot be set up")]
+pub struct NetworkSetupError(#[from] reqwest::Error);
 
 /// The way to AWS.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -126,12 +133,12 @@ impl fmt::Debug for Roots {
 impl NetworkSettings {
     /// A client that uses proxy and roots. Says everything that matters: the library's defaults follow redirects, obey
     /// proxy variables and know no timeouts.
-    pub(super) fn client(
+    pub(crate) fn client(
         &self,
         resolver: Resolver,
         connect_timeout: Duration,
         refine: impl FnOnce(ClientBuilder) -> ClientBuilder,
-    ) -> Result<Client, reqwest::Error> {
+    ) -> Result<Client, NetworkSetupError> {
         let mut client = Client::builder()
             .user_agent(USER_AGENT)
             .tls_version_min(tls::Version::TLS_1_2)
@@ -161,7 +168,7 @@ impl NetworkSettings {
         if let Some(pem) = &self.roots.only {
             client = client.tls_certs_only(Certificate::from_pem_bundle(pem)?);
         }
-        refine(client).build()
+        Ok(refine(client).build()?)
     }
 }
 

@@ -4,6 +4,19 @@
 //! costs nothing while they last. Near the end they are renewed in the background. Loads are single-flight and run in a
 //! task of their own, so a caller that leaves cancels nothing, and a failed load is remembered for a moment, so callers
 //! without credentials fail fast instead of queueing up before a dead provider.
+//!
+//! ```text
+//! survey: what is set up? ─▶ chain: ask in order ─▶ usable: could it sign? ─▶ held here
+//!    └ profiles: AWS's files      └ words: why one failed
+//! ```
+
+mod chain;
+mod http_client;
+mod own_account;
+mod profiles;
+mod survey;
+mod usable;
+mod words;
 
 use std::{
     fmt,
@@ -11,19 +24,27 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_config::{Region, default_provider::credentials::DefaultCredentialsChain, provider_config::ProviderConfig};
 use aws_credential_types::{
     Credentials,
     credential_feature::AwsCredentialFeature,
-    provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError},
+    provider::{ProvideCredentials, SharedCredentialsProvider},
 };
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 
-use super::{GlacierSetupError, chain_client::ChainClient, network::NetworkSettings, own_account::OwnAccount};
-use crate::metrics::CredentialMetrics;
+pub(crate) use self::own_account::OwnAccount;
+pub use self::profiles::Profiles;
+use self::{
+    chain::{Chain, Failed, Loaded, in_our_words},
+    http_client::ChainHttpClient,
+    survey::Survey,
+};
+use crate::{
+    metrics::CredentialMetrics,
+    network::{NetworkSettings, NetworkSetupError},
+};
 
 /// Credentials that expire within this time are renewed in the background. AWS hands out instance credentials at least
 /// five minutes before the old ones end.
@@ -41,6 +62,9 @@ const FAILURE_LASTS: Duration = Duration::from_secs(20);
 /// Background renewals are this far apart, whether the provider fails or keeps giving credentials that end soon. There
 /// are five minutes for about thirty of them.
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
+
+/// The same failure is not logged again sooner.
+const LOGGED_AGAIN: Duration = Duration::from_mins(5);
 
 /// Name that fixed credentials bear in the AWS crates' own messages.
 const FIXED_PROVIDER: &str = "glacier-gateway";
@@ -74,9 +98,15 @@ pub enum CredentialsUnavailable {
 type Outcome = Result<Credentials, CredentialsUnavailable>;
 
 struct Shared {
-    provider: SharedCredentialsProvider,
+    source: Source,
     own_account: OwnAccount,
     state: Mutex<State>,
+}
+
+/// Where credentials come from.
+enum Source {
+    Provider(SharedCredentialsProvider),
+    Chain(Chain),
 }
 
 #[derive(Default)]
@@ -89,6 +119,10 @@ struct State {
     load_ended: Option<Instant>,
     /// The last failure and when it happened, unless a load succeeded since.
     failure: Option<(CredentialsUnavailable, Instant)>,
+    /// The last failure in full, until a load succeeds.
+    tried: Option<Arc<str>>,
+    /// The last failure that was logged, and when.
+    logged: Option<(Failed, Instant)>,
     /// Whether Glacier has refused the current ones: the next load replaces them, whatever it gives.
     rejected: bool,
     /// When a forced refresh last gave the rejected credentials again.
@@ -97,21 +131,33 @@ struct State {
     metrics: CredentialMetrics,
 }
 
+/// Which provider AWS's default chain would ask first, from the variables and files alone, or what is wrong with them, a line
+/// for each.
+pub fn survey(environment: &dyn Fn(&str) -> Option<String>) -> Result<String, Vec<String>> {
+    Survey::of(environment).verdict()
+}
+
 impl CredentialsHolder {
     /// Over any provider.
     pub fn new(provider: SharedCredentialsProvider) -> Self {
-        let own_account = OwnAccount::default();
-        Self { shared: Arc::new(Shared { provider, own_account, state: Mutex::default() }) }
+        Self::over(Source::Provider(provider))
     }
 
     /// Over AWS's default chain: environment, shared files, web identity, container and instance metadata. `region` is
-    /// where its security token calls go, `network` the way there. Reads the environment, but loads nothing yet.
-    pub async fn default_chain(region: &str, network: &NetworkSettings) -> Result<Self, GlacierSetupError> {
-        let client = ChainClient::new(network).map_err(GlacierSetupError)?;
-        let config = ProviderConfig::default().with_http_client(client);
-        let region = Region::new(region.to_owned());
-        let chain = DefaultCredentialsChain::builder().configure(config).region(region).build().await;
-        Ok(Self::new(SharedCredentialsProvider::new(chain)))
+    /// where its security token calls go, `network` the way there. `environment` gives the process's variables, at each load
+    /// anew. Loads nothing yet.
+    pub fn default_chain(
+        region: &str,
+        network: &NetworkSettings,
+        environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Result<Self, NetworkSetupError> {
+        let client = ChainHttpClient::new(network)?;
+        Ok(Self::over(Source::Chain(Chain::new(region, client, Arc::new(environment)))))
+    }
+
+    fn over(source: Source) -> Self {
+        let own_account = OwnAccount::default();
+        Self { shared: Arc::new(Shared { source, own_account, state: Mutex::default() }) }
     }
 
     /// Always these credentials.
@@ -200,8 +246,24 @@ impl CredentialsHolder {
         Ok(credentials)
     }
 
+    /// Why the last load failed, provider by provider; `None` after one that did not.
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.shared.lock().tried.clone()
+    }
+
+    /// Whose credentials there are and until when, for people.
+    pub fn describe(&self) -> Option<String> {
+        let state = self.shared.lock();
+        state.current.as_ref().map(|current| format!("{}, expires {}", source(current), expiry(current)))
+    }
+
+    /// Glacier refuses the credentials from now on, or does not any more.
+    pub(crate) fn report_refused(&self, refused: bool) {
+        self.shared.lock().metrics.refused(refused);
+    }
+
     /// Which account the credentials belong to.
-    pub(super) fn own_account(&self) -> &OwnAccount {
+    pub(crate) fn own_account(&self) -> &OwnAccount {
         &self.shared.own_account
     }
 
@@ -215,7 +277,7 @@ impl CredentialsHolder {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let outcome = shared.load().await;
-            shared.finish(&outcome);
+            let outcome = shared.finish(outcome);
             // Nobody may be waiting any more.
             let _ = tell.send(Some(outcome));
         });
@@ -231,21 +293,24 @@ impl fmt::Debug for CredentialsHolder {
 
 impl Shared {
     /// One load. Another task runs the provider, so that a provider that panics is a provider that failed.
-    async fn load(&self) -> Outcome {
-        let provider = self.provider.clone();
-        let mut running = tokio::spawn(async move { provider.provide_credentials().await });
-        match timeout(LOAD_TIMEOUT, &mut running).await {
-            Ok(Ok(Ok(credentials))) => Ok(credentials),
-            Ok(Ok(Err(error))) => Err(in_our_words(&error)),
-            Ok(Err(_panicked)) => Err(CredentialsUnavailable::ProviderFailed),
+    async fn load(self: &Arc<Self>) -> Result<Loaded, Failed> {
+        let until = Instant::now() + LOAD_TIMEOUT;
+        let shared = Arc::clone(self);
+        let mut running = tokio::spawn(async move { shared.source.load(until).await });
+        // The chain ends at `until` itself, and then says who was silent. Another provider may not.
+        let outcome = match timeout_at(until, &mut running).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) if matches!(self.source, Source::Chain(_)) => running.await,
             Err(_elapsed) => {
                 running.abort();
-                Err(CredentialsUnavailable::TimedOut)
+                return Err(Failed::unexplained(CredentialsUnavailable::TimedOut));
             }
-        }
+        };
+        outcome.unwrap_or_else(|_panicked| Err(Failed::unexplained(CredentialsUnavailable::ProviderFailed)))
     }
 
-    fn finish(&self, outcome: &Outcome) {
+    /// Takes what a load gave, for whoever waits for it.
+    fn finish(&self, outcome: Result<Loaded, Failed>) -> Outcome {
         let mut state = self.lock();
         let now = Instant::now();
         state.loading = None;
@@ -253,31 +318,34 @@ impl Shared {
         state.load_ended = Some(now);
         match outcome {
             // A provider that is in trouble itself may give what it has, expired or about to: no reason to lose better ones.
-            Ok(worse) if !rejected && state.current.as_ref().is_some_and(|old| ends_sooner(worse, old)) => {
-                let (provider, expires) = (source(worse), expiry(worse));
+            Ok(Loaded { credentials: worse, .. })
+                if !rejected && state.current.as_ref().is_some_and(|old| ends_sooner(&worse, old)) =>
+            {
+                let (provider, expires) = (source(&worse), expiry(&worse));
                 tracing::warn!(
                     provider,
                     expires,
                     "credentials loaded that end sooner than the old ones; keeping those"
                 );
                 state.metrics.kept_old();
+                Ok(worse)
             }
-            Ok(credentials) => {
-                self.own_account.loaded(credentials);
-                let (provider, expires) = (source(credentials), expiry(credentials));
-                tracing::info!(provider, expires, "credentials loaded");
+            Ok(Loaded { credentials, passed_over }) => {
+                self.own_account.loaded(&credentials);
+                let (provider, expires) = (source(&credentials), expiry(&credentials));
+                tracing::info!(provider, expires, passed_over, "credentials loaded");
                 state.metrics.loaded(provider, credentials.expiry());
                 state.current = Some(credentials.clone());
-                state.failure = None;
+                (state.failure, state.tried, state.logged) = (None, None, None);
+                Ok(credentials)
             }
-            Err(error) => {
-                // The old ones stay: they serve until they really expire.
-                if let Some(old) = &state.current {
-                    let (provider, expires) = (source(old), expiry(old));
-                    tracing::warn!(%error, provider, expires, "credentials not renewed; keeping the old ones");
-                }
+            Err(failed) => {
                 state.metrics.failed();
-                state.failure = Some((*error, now));
+                let why = failed.why;
+                state.failure = Some((why, now));
+                state.tried = Some(failed.tried.as_str().into());
+                state.log(failed, now);
+                Err(why)
             }
         }
     }
@@ -285,6 +353,45 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code panics while it holds the lock, and each field is valid by itself.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    async fn load(&self, until: Instant) -> Result<Loaded, Failed> {
+        match self {
+            Self::Chain(chain) => chain.load(until).await,
+            Self::Provider(provider) => match provider.provide_credentials().await {
+                Ok(credentials) => Ok(Loaded { credentials, passed_over: None }),
+                Err(error) => Err(Failed::unexplained(in_our_words(&error))),
+            },
+        }
+    }
+}
+
+impl Failed {
+    /// Nothing is known but what kind of failure it was.
+    fn unexplained(why: CredentialsUnavailable) -> Self {
+        Self { why, tried: why.to_string() }
+    }
+}
+
+impl State {
+    /// Once, and again when the cause changes or has lasted: loads are tried every few seconds.
+    fn log(&mut self, failed: Failed, now: Instant) {
+        let is_known =
+            self.logged.as_ref().is_some_and(|(known, at)| *known == failed && now.duration_since(*at) < LOGGED_AGAIN);
+        if is_known {
+            return;
+        }
+        let (error, tried) = (failed.why, failed.tried.as_str());
+        if let Some(old) = &self.current {
+            // The old ones stay: they serve until they really expire.
+            let (provider, expires) = (source(old), expiry(old));
+            tracing::warn!(%error, tried, provider, expires, "credentials not renewed; keeping the old ones");
+        } else {
+            tracing::warn!(%error, tried, "no AWS credentials; trying again");
+        }
+        self.logged = Some((failed, now));
     }
 }
 
@@ -314,7 +421,7 @@ fn ends_soon(credentials: &Credentials, wall: SystemTime) -> bool {
 }
 
 /// Whether a signature by one is a signature by the other. Expiry and provenance do not matter.
-pub(super) fn is_same(one: &Credentials, other: &Credentials) -> bool {
+pub(crate) fn is_same(one: &Credentials, other: &Credentials) -> bool {
     one.access_key_id() == other.access_key_id()
         && one.secret_access_key() == other.secret_access_key()
         && one.session_token() == other.session_token()
@@ -334,6 +441,9 @@ fn source(credentials: &Credentials) -> &'static str {
             | AwsCredentialFeature::CredentialsStsAssumeRoleWebId,
         ) => "web identity",
         Some(AwsCredentialFeature::CredentialsStsAssumeRole) => "assumed role",
+        Some(AwsCredentialFeature::CredentialsProcess) => "process",
+        Some(AwsCredentialFeature::CredentialsSso) => "sso",
+        Some(AwsCredentialFeature::CredentialsLogin) => "login",
         Some(AwsCredentialFeature::CredentialsHttp) => "container",
         Some(AwsCredentialFeature::CredentialsImds) => "instance metadata",
         // The enum is open.
@@ -349,16 +459,6 @@ fn expiry(credentials: &Credentials) -> String {
 
 fn within(since: Option<Instant>, span: Duration) -> bool {
     since.is_some_and(|at| at.elapsed() < span)
-}
-
-fn in_our_words(error: &CredentialsError) -> CredentialsUnavailable {
-    match error {
-        CredentialsError::CredentialsNotLoaded(_) => CredentialsUnavailable::NotConfigured,
-        CredentialsError::ProviderTimedOut(_) => CredentialsUnavailable::TimedOut,
-        CredentialsError::InvalidConfiguration(_) => CredentialsUnavailable::InvalidConfiguration,
-        // The enum is open; what is new is a failure too.
-        _ => CredentialsUnavailable::ProviderFailed,
-    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use aws_smithy_types::body::SdkBody;
 use reqwest::{Client, Request};
 use tokio::time::timeout;
 
-use super::{network::NetworkSettings, resolver::Resolver};
+use crate::network::{NetworkSettings, NetworkSetupError, Resolver};
 
 /// Leaves time for a second attempt in a load.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,16 +29,16 @@ const BODY_LIMIT: usize = 1024 * 1024;
 
 /// Asks for credentials. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct ChainClient(Client);
+pub(super) struct ChainHttpClient(Client);
 
-impl ChainClient {
-    pub(super) fn new(network: &NetworkSettings) -> Result<Self, reqwest::Error> {
+impl ChainHttpClient {
+    pub(super) fn new(network: &NetworkSettings) -> Result<Self, NetworkSetupError> {
         let resolver = Resolver::of_the_system();
         network.client(resolver, CONNECT_TIMEOUT, |client| client).map(Self)
     }
 }
 
-impl HttpClient for ChainClient {
+impl HttpClient for ChainHttpClient {
     fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         let limit = settings.read_timeout().unwrap_or(READ_TIMEOUT);
         Connector { client: self.0.clone(), limit }.into_shared()
