@@ -22,7 +22,6 @@ use crate::{
         tls::{TlsError, TlsSettings},
     },
     traces::{TraceSettings, Tracer, TracesError},
-    upstream::{Effort, JobSource as _},
 };
 
 /// The settings of every layer.
@@ -110,7 +109,9 @@ pub struct App {
     health: Option<HealthPort>,
     face: Face,
     credentials: CredentialsHolder,
-    glacier: GlacierClient,
+    describer: Describer,
+    /// What Glacier says about the credentials.
+    standing: watch::Receiver<Standing>,
     lifecycle: Lifecycle,
     server: ServerSettings,
     metrics: Metrics,
@@ -214,7 +215,8 @@ impl App {
         let cache = JobCache::reporting_to(metrics.cache().clone(), &settings.cache, settings.freshness, clock.clone());
         let (entries, weight) = (cache.clone(), cache.clone());
         metrics.read_cache(move || entries.entry_count(), move || weight.settle(), settings.cache.capacity_bytes);
-        let describer = Describer::new(Arc::new(glacier.clone()), cache, clock, &settings.describe, metrics.describe());
+        let standing = glacier.standing();
+        let describer = Describer::new(Arc::new(glacier), cache, clock, &settings.describe, metrics.describe());
         let policy = match settings.policy {
             Some(policy) => {
                 let (reloads, metrics) = (metrics.policy_reloads().clone(), metrics.policy().clone());
@@ -224,7 +226,7 @@ impl App {
         };
         let tracer = Tracer::start(settings.traces, metrics.traces())?;
         let (phase, calls) = (lifecycle.watch(), metrics.calls());
-        let face = Face::new(describer, policy, &phase, &settings.grpc, calls, tracer.clone())?;
+        let face = Face::new(describer.clone(), policy, &phase, &settings.grpc, calls, tracer.clone())?;
         let server = settings.server;
         Ok(Self {
             listener,
@@ -234,7 +236,8 @@ impl App {
             health,
             face,
             credentials,
-            glacier,
+            describer,
+            standing,
             lifecycle,
             server,
             metrics,
@@ -267,7 +270,8 @@ impl App {
             health,
             face,
             credentials,
-            glacier,
+            describer,
+            standing,
             lifecycle,
             server,
             metrics,
@@ -290,7 +294,7 @@ impl App {
         let drained = tokio::select! {
             drained = &mut serve => drained,
             // Boxed: it holds a whole fetch.
-            () = Box::pin(become_ready(&credentials, &glacier, &lifecycle)) => serve.await,
+            () = Box::pin(become_ready(&credentials, &describer, standing, &lifecycle)) => serve.await,
         };
         tracer.finish().await;
         drained
@@ -299,7 +303,12 @@ impl App {
 
 /// Ready means: credentials have been resolved once, and Glacier has not refused each of their requests. Glacier's own
 /// health is no condition.
-async fn become_ready(credentials: &CredentialsHolder, glacier: &GlacierClient, lifecycle: &Lifecycle) {
+async fn become_ready(
+    credentials: &CredentialsHolder,
+    describer: &Describer,
+    mut standing: watch::Receiver<Standing>,
+    lifecycle: &Lifecycle,
+) {
     while let Err(error) = credentials.resolve_once().await {
         // The holder has logged it.
         let tried = credentials.trouble();
@@ -308,7 +317,6 @@ async fn become_ready(credentials: &CredentialsHolder, glacier: &GlacierClient, 
     }
     lifecycle.advance(Phase::Serving);
     tracing::info!("ready");
-    let mut standing = glacier.standing();
     loop {
         let refused = refusal(&mut standing).await;
         if !refused.accepted_before {
@@ -317,7 +325,7 @@ async fn become_ready(credentials: &CredentialsHolder, glacier: &GlacierClient, 
         }
         tokio::select! {
             () = acceptance(&mut standing) => {}
-            never = ask_again(glacier, &refused) => match never {},
+            never = ask_again(describer, &refused) => match never {},
         }
         if !refused.accepted_before {
             lifecycle.advance(Phase::Serving);
@@ -343,11 +351,11 @@ async fn acceptance(standing: &mut watch::Receiver<Standing>) {
 }
 
 /// Asks what was refused, again and again: callers may have stopped.
-async fn ask_again(glacier: &GlacierClient, refused: &Refused) -> Infallible {
+async fn ask_again(describer: &Describer, refused: &Refused) -> Infallible {
     loop {
         tokio::time::sleep(REFUSED_PAUSE).await;
-        // Whatever comes of it, the client has taken note.
-        let effort = Effort { until: Instant::now() + REFUSED_PATIENCE, repeats: true };
-        let _outcome = glacier.describe_job(refused.key.clone(), effort).await;
+        // Whatever comes of it, the client has taken note. Nothing that is known will do.
+        let (key, deadline) = (&refused.key, Instant::now() + REFUSED_PATIENCE);
+        let _reply = describer.describe(key, None, Some(Duration::ZERO), deadline, std::future::pending).await;
     }
 }

@@ -4,7 +4,7 @@
 //! under its own deadline. A fetch is a detached task with a budget of its own ([`flights`]): no caller can cancel it,
 //! shorten it or be charged for it. What it learns is stored before anybody hears of it.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -19,15 +19,10 @@ use crate::{
 
 mod answer;
 mod flights;
-mod limiter;
-mod pace;
-mod shares;
-mod throttle;
 
-pub use answer::{Answer, CacheStatus, DescribeError, Forwarded, Reply, StaleBecause};
+pub use crate::upstream::admission::{Asker, FetchLimits};
+pub use answer::{Answer, CacheStatus, DescribeError, Forwarded, NotForwarded, Reply, StaleBecause};
 use flights::{Flights, Joined, Purpose};
-pub use limiter::FetchLimits;
-pub use shares::Asker;
 
 /// Settings of the use case.
 #[derive(Debug, Clone)]
@@ -59,6 +54,12 @@ pub struct Describer {
     flights: Arc<Flights>,
     stale_after: Duration,
     metrics: DescribeMetrics,
+}
+
+impl fmt::Debug for Describer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Describer").field("cache", &self.cache).finish_non_exhaustive()
+    }
 }
 
 impl Describer {
@@ -171,7 +172,8 @@ impl Describer {
             Joined::Started(flight) => (flight, false),
             Joined::Already(flight) => (flight, true),
             Joined::OverShare(error) => {
-                return Ok(self.instead_of(key, max_age, Arc::new(error), CacheStatus::unstored(reason, false)));
+                let status = CacheStatus::failed(reason, false, &error);
+                return Ok(self.instead_of(key, max_age, Arc::new(error), status));
             }
         };
         match flight.landed().await {
@@ -180,7 +182,10 @@ impl Describer {
                 Err(NotForThisCaller::NoTurn)
             }
             Some(Ok(knowledge)) => forwarded(&knowledge, max_age, reason, collapsed),
-            Some(Err(error)) => Ok(self.instead_of(key, max_age, error, CacheStatus::unstored(reason, collapsed))),
+            Some(Err(error)) => {
+                let status = CacheStatus::failed(reason, collapsed, &error);
+                Ok(self.instead_of(key, max_age, error, status))
+            }
             None => Ok(Reply::error(DescribeError::FetchPanicked, CacheStatus::unstored(reason, collapsed))),
         }
     }

@@ -61,7 +61,10 @@ use crate::{
     metrics::{Attempt, UpstreamCode, UpstreamMetrics},
     network::{NetworkSettings, NetworkSetupError, Resolver},
     traces,
-    upstream::{Described, Effort, Fetch, JobSource, UpstreamError, UpstreamErrorKind as Kind},
+    upstream::{
+        Described, Effort, Fetch, JobSource, UpstreamError, UpstreamErrorKind as Kind,
+        admission::{Place, Turn},
+    },
 };
 
 /// A connection inside a region takes milliseconds, one around the world a third of a second; 1.5 s survives one lost
@@ -173,12 +176,13 @@ impl GlacierClient {
     }
 
     /// Attempts until one succeeds or no further one is worth it, and answers before the effort's end.
-    async fn describe(&self, key: &JobKey, effort: Effort) -> Result<Described, UpstreamError> {
+    async fn describe(&self, key: &JobKey, place: &Place<'_>, effort: Effort) -> Result<Described, UpstreamError> {
         let Effort { until, repeats } = effort;
         let max_attempts = if repeats { self.settings.retry.max_attempts } else { 1 };
         let settings = RetrySettings { max_attempts, ..self.settings.retry.clone() };
         let mut progress = Progress::default();
         let mut sent = false;
+        let mut failed: Option<Failure> = None;
         loop {
             // Both anew for each attempt: another fetch may have found better ones meanwhile.
             let offset = self.offset.current();
@@ -186,8 +190,14 @@ impl GlacierClient {
                 Ok(credentials) => credentials,
                 Err(error) => return Err(UpstreamError { sent, ..error }),
             };
+            let turn = match place.turn(until).await {
+                Ok(turn) => turn,
+                Err(held_back) => return Err(after(progress.requests, instead_of_another(failed, held_back.into()))),
+            };
             progress.requests += 1;
-            let failure = match self.attempt(progress.requests, key, &credentials, offset, until).await {
+            let outcome = self.attempt(progress.requests, key, &credentials, offset, until).await;
+            report(turn, outcome.as_ref().map_err(|failure| &failure.error));
+            let failure = match outcome {
                 Ok(described) => {
                     self.bucket.reward(&progress);
                     return Ok(described);
@@ -211,6 +221,7 @@ impl GlacierClient {
                 "asking glacier again"
             );
             progress.follow(verdict, failure.cause);
+            failed = Some(Failure { error: UpstreamError { sent, ..failure.error }, ..failure });
         }
     }
 
@@ -366,6 +377,26 @@ fn without_fresh_credentials(refused: &UpstreamError, why: &str) -> UpstreamErro
     UpstreamError { kind: Kind::CredentialsUnavailable, detail, ..refused.clone() }
 }
 
+/// What Glacier answered counts for the rate at which it is asked; that nothing came back does not.
+fn report(turn: Turn<'_>, outcome: Result<&Described, &UpstreamError>) {
+    match outcome {
+        Ok(_) => turn.answered(false),
+        Err(error) if error.http_status.is_some() => turn.answered(error.kind == Kind::Throttled),
+        Err(_) => {}
+    }
+}
+
+/// The error of a fetch whose next request was held back: the last one's, unless that was to be put right by the next.
+fn instead_of_another(failed: Option<Failure>, held_back: UpstreamError) -> UpstreamError {
+    match failed {
+        None => held_back,
+        Some(Failure { cause: Cause::Credentials | Cause::Skewed, error, .. }) => {
+            UpstreamError { sent: error.sent, ..held_back }
+        }
+        Some(Failure { error, .. }) => error,
+    }
+}
+
 /// For logs: how often Glacier was asked, if more than once.
 fn after(requests: u32, error: UpstreamError) -> UpstreamError {
     match requests {
@@ -375,10 +406,10 @@ fn after(requests: u32, error: UpstreamError) -> UpstreamError {
 }
 
 impl JobSource for GlacierClient {
-    fn describe_job(&self, key: JobKey, effort: Effort) -> Fetch<'_> {
+    fn describe_job<'a>(&'a self, key: JobKey, place: &'a Place<'a>, effort: Effort) -> Fetch<'a> {
         Box::pin(async move {
             let region = Some(self.settings.endpoint.region().to_owned());
-            let outcome = self.describe(&key, effort).await;
+            let outcome = self.describe(&key, place, effort).await;
             if let Some(refused) = self.judge.hear(&key, outcome.as_ref()) {
                 self.credentials.report_refused(refused);
             }

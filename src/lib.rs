@@ -26,7 +26,7 @@
 //! | [`freshness`] | the pure policy: how long is this true? |
 //! | [`cache`] | what we know, and the one door through which knowledge enters |
 //! | [`describe`] | the use case: look up, coalesce, fetch, decide |
-//! | [`upstream`] | the port: [`upstream::JobSource`] and how it may fail |
+//! | [`upstream`] | the port: [`upstream::JobSource`], how it may fail, and how much it is asked ([`upstream::admission`]) |
 //! | [`network`] | the way to AWS: proxy and authorities, for all clients |
 //! | [`glacier`] | Glacier's REST API: request, signing, answers, errors, retries |
 //! | [`credentials`] | AWS's credential chain and shared files, and the credentials that serve |

@@ -12,6 +12,7 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::{encoding::text, metrics::info::Info, registry::Registry};
 
+mod admission;
 mod answers;
 mod cache;
 mod calls;
@@ -31,6 +32,7 @@ mod upstream;
 use cache::CacheReadings;
 use reading::Reading;
 pub use {
+    admission::AdmissionMetrics,
     answers::{CacheOutcome, DescribeMetrics},
     cache::{CacheMetrics, Eviction},
     calls::{CallCode, CallMetrics, Method},

@@ -1,6 +1,7 @@
 //! The port to Glacier: what the use case asks of an upstream, and how an upstream may fail.
 //!
-//! `glacier` implements it over REST; the tests implement it in memory. Nothing here knows HTTP or gRPC.
+//! `glacier` implements it over REST; the tests implement it in memory. Nothing here knows HTTP or gRPC. [`admission`] limits how
+//! much an upstream is asked.
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
@@ -11,12 +12,16 @@ use crate::{
     job::{Identity, JobKey},
     metrics::UpstreamCode,
     proto::v1::GlacierJobDescription,
+    upstream::admission::Place,
 };
+
+pub mod admission;
 
 /// Something that can be asked about one job.
 pub trait JobSource: Send + Sync + 'static {
-    /// Asks once on behalf of everybody and answers before the effort's end, whatever happens.
-    fn describe_job(&self, key: JobKey, effort: Effort) -> Fetch<'_>;
+    /// Asks once on behalf of everybody and answers before the effort's end, whatever happens. Each request waits for a turn of
+    /// the `place` that this fetch has, and what Glacier answers is reported to it.
+    fn describe_job<'a>(&'a self, key: JobKey, place: &'a Place<'a>, effort: Effort) -> Fetch<'a>;
 
     /// Whose account `-` stands for now. Cheap: every call asks.
     fn identity(&self) -> Identity;
@@ -60,7 +65,7 @@ pub struct UpstreamError {
     pub detail: String,
     /// Whether the request may have reached Glacier.
     pub sent: bool,
-    /// How long Glacier asked us to wait (`x-amz-retry-after`).
+    /// How long Glacier asked us to wait (`x-amz-retry-after`), or when a request that was held back would have been sent.
     pub retry_after: Option<Duration>,
     /// HTTP status of the answer, if there was one.
     pub http_status: Option<u16>,
@@ -136,6 +141,8 @@ pub enum UpstreamErrorKind {
     TlsFailed,
     /// There are no valid credentials to sign with; nothing was sent.
     CredentialsUnavailable,
+    /// Glacier throttles, and this replica would have sent the request too late.
+    HeldBack,
     /// This replica has as many requests to Glacier under way and waiting as it allows itself; nothing was sent.
     Overloaded,
     /// One caller has as many requests under way and waiting as it may have; nothing was sent.
@@ -214,8 +221,10 @@ impl From<UpstreamErrorKind> for UpstreamCode {
             UpstreamErrorKind::Contradictory => Self::Ok,
             UpstreamErrorKind::TlsFailed => Self::TlsFailed,
             UpstreamErrorKind::CredentialsUnavailable => Self::CredentialsUnavailable,
-            // Neither reaches Glacier, so neither is counted as a request to it.
-            UpstreamErrorKind::Overloaded | UpstreamErrorKind::OverShare => Self::Overloaded,
+            // None of them reaches Glacier, so none is counted as a request to it.
+            UpstreamErrorKind::HeldBack | UpstreamErrorKind::Overloaded | UpstreamErrorKind::OverShare => {
+                Self::Overloaded
+            }
             UpstreamErrorKind::CredentialsExpired => Self::CredentialsExpired,
             UpstreamErrorKind::ClockSkewed => Self::ClockSkewed,
             UpstreamErrorKind::CredentialsRejected => Self::CredentialsRejected,

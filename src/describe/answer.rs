@@ -105,6 +105,8 @@ pub enum CacheStatus {
     },
     /// A fetch failed a moment ago; its error is given without asking again.
     Cooldown,
+    /// Memory did not do, and Glacier was not asked.
+    NotForwarded(NotForwarded),
 }
 
 /// Why memory did not do: RFC 9211's `fwd` values that occur here.
@@ -116,6 +118,17 @@ pub enum Forwarded {
     Stale,
     /// What was known is fresh by policy and older than the caller's `max_age`.
     Request,
+}
+
+/// Why Glacier was not asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotForwarded {
+    /// Glacier throttles, and the request's turn would have come too late.
+    HeldBack,
+    /// This replica has enough to do.
+    Overloaded,
+    /// The caller that started the fetch has its share.
+    OverShare,
 }
 
 /// Why something stale was given.
@@ -149,6 +162,22 @@ impl CacheStatus {
                 StaleBecause::Draining => CacheOutcome::StaleWhileDraining,
             },
             Self::Cooldown => CacheOutcome::Cooldown,
+            Self::NotForwarded(because) => match because {
+                NotForwarded::HeldBack => CacheOutcome::HeldBack,
+                NotForwarded::Overloaded => CacheOutcome::Overloaded,
+                NotForwarded::OverShare => CacheOutcome::OverShare,
+            },
+        }
+    }
+
+    /// A fetch ended in this error, and there is nothing stale to give.
+    pub(super) fn failed(reason: Forwarded, collapsed: bool, error: &UpstreamError) -> Self {
+        match error.kind {
+            // A fetch that was sent and whose next request was held back was forwarded.
+            UpstreamErrorKind::HeldBack if !error.sent => Self::NotForwarded(NotForwarded::HeldBack),
+            UpstreamErrorKind::Overloaded => Self::NotForwarded(NotForwarded::Overloaded),
+            UpstreamErrorKind::OverShare => Self::NotForwarded(NotForwarded::OverShare),
+            _ => Self::unstored(reason, collapsed),
         }
     }
 
@@ -176,6 +205,9 @@ mod tests {
             stale(StaleBecause::Deadline),
             stale(StaleBecause::Draining),
             CacheStatus::Cooldown,
+            CacheStatus::NotForwarded(NotForwarded::HeldBack),
+            CacheStatus::NotForwarded(NotForwarded::Overloaded),
+            CacheStatus::NotForwarded(NotForwarded::OverShare),
         ];
         assert_eq!(ways.map(CacheStatus::outcome), CacheOutcome::ALL);
     }

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    fmt,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -17,11 +16,6 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{
-    limiter::{Full, Limiter},
-    shares::{Asker, Share, Shares, UsedUp},
-    throttle::AdaptiveThrottle,
-};
 use crate::{
     cache::{Description, Finding, JobCache, Knowledge, Observation, Rejected},
     clock::Clock,
@@ -29,7 +23,10 @@ use crate::{
     metrics::DescribeMetrics,
     telemetry::LineBudget,
     traces,
-    upstream::{Described, Effort, GlacierMessage, JobSource, UpstreamError, UpstreamErrorKind},
+    upstream::{
+        Described, Effort, GlacierMessage, JobSource, UpstreamError, UpstreamErrorKind,
+        admission::{Admission, Asker, Share},
+    },
 };
 
 /// What a fetch brought: knowledge, already stored, or the failure.
@@ -40,9 +37,7 @@ pub(super) struct Flights {
     source: Arc<dyn JobSource>,
     cache: JobCache,
     clock: Clock,
-    limiter: Limiter,
-    shares: Arc<Shares>,
-    throttle: AdaptiveThrottle,
+    admission: Admission,
     budget: Duration,
     metrics: DescribeMetrics,
     /// For failed fetches.
@@ -93,9 +88,7 @@ impl Flights {
             source,
             cache,
             clock,
-            limiter: Limiter::new(&settings.limits, metrics.clone()),
-            shares: Arc::new(Shares::new(&settings.limits)),
-            throttle: AdaptiveThrottle::default(),
+            admission: Admission::new(&settings.limits, metrics.admission().clone()),
             budget: settings.fetch_budget,
             metrics,
             log: LineBudget::default(),
@@ -125,12 +118,9 @@ impl Flights {
         if let Some(settled) = settled() {
             return Joined::Settled(settled);
         }
-        let share = match self.shares.take(asker, self.clock.now().instant) {
+        let share = match self.admission.share(asker) {
             Ok(share) => share,
-            Err(used_up @ (UsedUp::AtOnce | UsedUp::Starts)) => {
-                self.metrics.over_share();
-                return Joined::OverShare(over_share(used_up));
-            }
+            Err(used_up) => return Joined::OverShare(used_up.into()),
         };
         let (tell, told) = watch::channel(None);
         vacant.insert(told.clone());
@@ -209,39 +199,18 @@ impl Flights {
 
     /// Asks Glacier, unless this replica has enough to do or the account has had enough.
     async fn ask(&self, key: &JobKey, share: Option<&Share>, effort: Effort) -> Result<Described, UpstreamError> {
-        if !self.throttle.admits(self.clock.now().instant, fastrand::f64()) {
-            self.metrics.throttled();
-            let detail = "held back: glacier throttles this account";
-            return Err(UpstreamError::new(UpstreamErrorKind::Throttled, false, detail));
-        }
+        let asking = async {
+            let place = self.admission.enter(share).await?;
+            self.source.describe_job(key.clone(), &place, effort).await
+        };
         // Whatever the source does: it ends in time, and its panics are failures like others.
-        let asking = AssertUnwindSafe(timeout_at(effort.until, self.ask_in_turn(key, share, effort))).catch_unwind();
-        let answer = match asking.await {
+        match AssertUnwindSafe(timeout_at(effort.until, asking)).catch_unwind().await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_elapsed)) => {
                 Err(UpstreamError::new(UpstreamErrorKind::TimedOut, true, "the fetch's budget is spent"))
             }
             Err(_panic) => Err(UpstreamError::new(UpstreamErrorKind::Panicked, true, "panicked; see the log")),
-        };
-        // What found no place here says nothing about Glacier.
-        if !answer.as_ref().is_err_and(|error| matches!(error.kind.verdict(), Verdict::NotAsked)) {
-            let throttled = answer.as_ref().is_err_and(|error| error.kind == UpstreamErrorKind::Throttled);
-            self.throttle.answered(self.clock.now().instant, throttled);
         }
-        answer
-    }
-
-    async fn ask_in_turn(
-        &self,
-        key: &JobKey,
-        share: Option<&Share>,
-        effort: Effort,
-    ) -> Result<Described, UpstreamError> {
-        let _place = self.limiter.enter(share).await.map_err(|full| match full {
-            Full::Queue | Full::Wait => UpstreamError::new(UpstreamErrorKind::Overloaded, false, full.to_string()),
-            Full::OwnTurn => over_share(full),
-        })?;
-        self.source.describe_job(key.clone(), effort).await
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, watch::Receiver<Option<Landed>>>> {
@@ -277,10 +246,6 @@ fn unbelievable(answer: &Result<Described, UpstreamError>) -> UpstreamError {
     }
 }
 
-fn over_share(why: impl fmt::Display) -> UpstreamError {
-    UpstreamError::new(UpstreamErrorKind::OverShare, false, why.to_string())
-}
-
 /// Takes a fetch off the list and gives its share back when it ends, by a panic too.
 struct Landing {
     flights: Arc<Flights>,
@@ -311,7 +276,7 @@ impl UpstreamErrorKind {
         match self {
             Self::JobNotFound | Self::VaultNotFound => Verdict::Absent,
             Self::AccessDenied => Verdict::Denied,
-            Self::Overloaded | Self::OverShare => Verdict::NotAsked,
+            Self::HeldBack | Self::Overloaded | Self::OverShare => Verdict::NotAsked,
             Self::InvalidParameter
             | Self::Throttled
             | Self::Unavailable
@@ -340,6 +305,7 @@ impl UpstreamErrorKind {
             | Self::Contradictory
             | Self::TlsFailed
             | Self::CredentialsUnavailable
+            | Self::HeldBack
             | Self::Overloaded
             | Self::OverShare => true,
             Self::InvalidParameter
@@ -378,10 +344,7 @@ fn log_failure(log: &LineBudget, key: &JobKey, error: &UpstreamError, elapsed: D
             );
         }
         // A flood of these must not become a flood of warnings.
-        Verdict::NotAsked => tracing::debug!(job = key.as_str(), kind, detail, "a fetch was shed"),
-        Verdict::Failure if !*sent && error.kind == UpstreamErrorKind::Throttled => {
-            tracing::debug!(job = key.as_str(), kind, detail, "a fetch was held back");
-        }
+        Verdict::NotAsked => tracing::debug!(job = key.as_str(), kind, detail, "a fetch was not begun"),
         Verdict::Denied | Verdict::Failure => {
             // Whoever asks about jobs that Glacier refuses could fill the log.
             let Some(one_in) = log.one_in((kind, key.account_id()), Instant::now()) else { return };

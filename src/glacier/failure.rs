@@ -75,6 +75,7 @@ impl From<UpstreamError> for Failure {
             | Kind::AccessDenied
             | Kind::TlsFailed
             | Kind::CredentialsUnavailable
+            | Kind::HeldBack
             | Kind::Overloaded
             | Kind::OverShare
             | Kind::ClosedToAccount

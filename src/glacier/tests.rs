@@ -13,7 +13,11 @@ use tokio::{
 use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _};
 
 use super::*;
-use crate::network::Proxy;
+use crate::{
+    metrics::AdmissionMetrics,
+    network::Proxy,
+    upstream::admission::{Admission, FetchLimits},
+};
 
 /// One thing the server does after it has read a request's head.
 #[derive(Debug, Clone)]
@@ -108,13 +112,21 @@ fn client_resolving_with(resolver: Resolver, settings: GlacierSettings) -> Glaci
     GlacierClient::resolving_with(resolver, settings, credentials, clock).unwrap()
 }
 
-fn until(until: Instant) -> Effort {
-    Effort { until, repeats: true }
+async fn ask(client: &GlacierClient) -> Result<Described, UpstreamError> {
+    ask_until(client, Instant::now() + Duration::from_secs(8)).await
 }
 
-async fn ask(client: &GlacierClient) -> Result<Described, UpstreamError> {
-    let key = JobKey::parse("-", "v", "j").unwrap();
-    client.describe_job(key, until(Instant::now() + Duration::from_secs(8))).await
+async fn ask_until(client: &GlacierClient, until: Instant) -> Result<Described, UpstreamError> {
+    ask_through(&Admission::new(&FetchLimits::default(), AdmissionMetrics::default()), client, until).await
+}
+
+async fn ask_through(
+    admission: &Admission,
+    client: &GlacierClient,
+    until: Instant,
+) -> Result<Described, UpstreamError> {
+    let place = admission.enter(None).await.unwrap();
+    client.describe_job(JobKey::parse("-", "v", "j").unwrap(), &place, Effort { until, repeats: true }).await
 }
 
 /// What a script makes of one question, with an attempt timeout of 300 ms.
@@ -170,6 +182,47 @@ async fn an_errors_body_is_read_to_its_end_so_the_connection_is_used_again() {
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
 }
 
+/// U3: once Glacier throttles, retries need a turn like any request, and without one the fetch has the answer that it got.
+#[tokio::test]
+async fn a_retry_whose_turn_does_not_come_ends_with_the_throttling_answer() {
+    let body = r#"{"code":"ThrottlingException","message":"Rate exceeded"}"#;
+    let server = Server::start(vec![http_answer("400 Bad Request", "", body)]).await;
+    let client = client_of(&server.url, |settings| {
+        (settings.retry.max_attempts, settings.retry.throttling_base) = (3, Duration::from_millis(1));
+    });
+    let limits = FetchLimits { max_wait: Duration::from_millis(10), ..FetchLimits::default() };
+    let admission = Admission::new(&limits, AdmissionMetrics::default());
+    let until = Instant::now() + Duration::from_secs(8);
+    let throttled = ask_through(&admission, &client, until).await.unwrap_err();
+    assert_eq!((throttled.kind, throttled.sent, throttled.http_status), (Kind::Throttled, true, Some(400)));
+    assert_eq!(server.requests().len(), 2, "the second had the turn that is left after a cut, the third had none");
+    let held_back = ask_through(&admission, &client, until).await.unwrap_err();
+    assert_eq!((held_back.kind, held_back.sent), (Kind::HeldBack, false));
+    assert!(held_back.retry_after.is_some());
+    assert_eq!(server.requests().len(), 2);
+}
+
+/// What an answer other than throttling says lifts the limit again, and silence says nothing.
+#[tokio::test]
+async fn every_answer_counts_for_the_rate_and_no_answer_does_not() {
+    let error = |code: &str| format!(r#"{{"code":"{code}","message":"m"}}"#);
+    let throttles = Server::start(vec![http_answer("400 Bad Request", "", &error("ThrottlingException"))]).await;
+    let answers =
+        [http_answer("200 OK", "", BODY), http_answer("404 Not Found", "", &error("ResourceNotFoundException"))];
+    for (lifts, script) in answers.map(|answer| (true, answer)).into_iter().chain([(false, Step::Close)]) {
+        let limits = FetchLimits { max_wait: Duration::ZERO, ..FetchLimits::default() };
+        let admission = Admission::new(&limits, AdmissionMetrics::default());
+        let until = Instant::now() + Duration::from_secs(30);
+        ask_through(&admission, &client_of(&throttles.url, |_| {}), until).await.unwrap_err();
+        let server = Server::start(vec![script]).await;
+        let client = client_of(&server.url, |_| {});
+        let limit = admission.rate_limit().expect("it is throttled");
+        let _outcome = ask_through(&admission, &client, until).await;
+        assert_eq!(server.requests().len(), 1);
+        assert_eq!(admission.rate_limit().is_none_or(|rate| rate > limit), lifts);
+    }
+}
+
 /// U4
 #[tokio::test]
 async fn headers_that_never_come_are_given_up_at_the_attempt_timeout() {
@@ -184,11 +237,10 @@ async fn an_attempt_ends_when_the_fetch_ends() {
     let server = Server::start(vec![Step::Wait(Duration::from_mins(1))]).await;
     let client = client_of(&server.url, |_| {});
     let start = Instant::now();
-    let key = JobKey::parse("-", "v", "j").unwrap();
-    let error = client.describe_job(key.clone(), until(start + Duration::from_millis(200))).await.unwrap_err();
+    let error = ask_until(&client, start + Duration::from_millis(200)).await.unwrap_err();
     assert_eq!(error.kind, Kind::TimedOut);
     assert!(start.elapsed() < Duration::from_secs(2));
-    let error = client.describe_job(key, until(start)).await.unwrap_err();
+    let error = ask_until(&client, start).await.unwrap_err();
     assert_eq!((error.kind, error.sent), (Kind::TimedOut, false), "no time left: nothing is sent");
     assert_eq!(server.requests().len(), 1);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, header};
 
-use crate::describe::{CacheStatus, Forwarded, StaleBecause};
+use crate::describe::{CacheStatus, Forwarded, NotForwarded, StaleBecause};
 
 /// The header's name.
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -26,9 +26,10 @@ pub(super) fn cache_status(status: CacheStatus) -> HeaderValue {
             text[HIT.len()..][..digits.len()].copy_from_slice(digits);
             value(&text[..HIT.len() + digits.len()])
         }
-        CacheStatus::Forwarded { .. } | CacheStatus::Stale { .. } | CacheStatus::Cooldown => {
-            value(render(status).as_bytes())
-        }
+        CacheStatus::Forwarded { .. }
+        | CacheStatus::Stale { .. }
+        | CacheStatus::Cooldown
+        | CacheStatus::NotForwarded(_) => value(render(status).as_bytes()),
     }
 }
 
@@ -68,6 +69,15 @@ fn render(status: CacheStatus) -> String {
             format!("{CACHE_NAME}; hit; ttl=-{}; detail={because}", since.as_secs())
         }
         CacheStatus::Cooldown => format!("{CACHE_NAME}; hit; detail=cooldown"),
+        CacheStatus::NotForwarded(because) => {
+            // Neither `hit` nor `fwd`: nothing stored was given, and nothing was forwarded.
+            let because = match because {
+                NotForwarded::HeldBack => "held-back",
+                NotForwarded::Overloaded => "overloaded",
+                NotForwarded::OverShare => "over-share",
+            };
+            format!("{CACHE_NAME}; detail={because}")
+        }
     }
 }
 
@@ -98,6 +108,9 @@ mod tests {
                 "hit; ttl=-1; detail=stale-at-deadline",
             ),
             (CacheStatus::Cooldown, "hit; detail=cooldown"),
+            (CacheStatus::NotForwarded(NotForwarded::HeldBack), "detail=held-back"),
+            (CacheStatus::NotForwarded(NotForwarded::Overloaded), "detail=overloaded"),
+            (CacheStatus::NotForwarded(NotForwarded::OverShare), "detail=over-share"),
             (CacheStatus::Hit { ttl: Duration::MAX }, "hit; ttl=18446744073709551615"),
         ];
         for (status, words) in cases {

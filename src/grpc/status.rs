@@ -145,9 +145,15 @@ fn upstream(key: &JobKey, error: &UpstreamError, retry_in: Option<Duration>) -> 
             "Glacier does not allow the gateway's role to describe jobs of this vault",
         ),
         UpstreamErrorKind::Throttled => {
-            Answer::new(Code::ResourceExhausted, "GLACIER_THROTTLED", "Glacier throttles the account's requests")
+            Answer::new(Code::ResourceExhausted, "GLACIER_THROTTLED", "Glacier throttled this request")
                 .retry_in(later(error.retry_after.unwrap_or(RETRY_THROTTLED)))
         }
+        UpstreamErrorKind::HeldBack => Answer::new(
+            Code::ResourceExhausted,
+            "GLACIER_THROTTLED",
+            "held back: Glacier throttles this account, and the request was not sent",
+        )
+        .retry_in(later(error.retry_after.unwrap_or(RETRY_TRANSIENT))),
         UpstreamErrorKind::Unavailable => {
             Answer::new(Code::Unavailable, "GLACIER_UNAVAILABLE", "Glacier is unavailable or cannot be reached")
                 .retry_in(later(error.retry_after.unwrap_or(RETRY_TRANSIENT)))

@@ -1,15 +1,13 @@
-//! How answers come about: from memory or from fetches, how old they are, and what holds fetches up.
+//! How answers come about: from memory or from fetches, and how old they are.
 
 use std::time::Duration;
 
-use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
-    registry::Registry,
-};
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
 use super::{
+    admission::AdmissionMetrics,
     histogram::{Histogram, Tick},
-    series::{Counters, Present, counter, gauge, vocabulary},
+    series::{Counters, counter, vocabulary},
 };
 
 /// From an answer that has just come to one that will never change again: seconds, minutes, hours, two days.
@@ -38,6 +36,12 @@ vocabulary! {
         StaleWhileDraining = "stale_while_draining",
         /// An error that is only a moment old: too early to ask again.
         Cooldown = "cooldown",
+        /// Glacier was not asked: it throttles, and the request's turn would have come too late.
+        HeldBack = "held_back",
+        /// Glacier was not asked: this replica had enough to do.
+        Overloaded = "overloaded",
+        /// Glacier was not asked: the caller that would have started the fetch had its share.
+        OverShare = "over_share",
     }
 }
 
@@ -59,11 +63,7 @@ pub struct DescribeMetrics {
     refreshes: Counters<Refresh>,
     unrecognized: Counter,
     contradicted: Counter,
-    in_flight: Gauge,
-    waiting: Gauge,
-    throttled: Counter,
-    shed: Counter,
-    over_share: Counter,
+    admission: AdmissionMetrics,
 }
 
 impl DescribeMetrics {
@@ -96,25 +96,7 @@ impl DescribeMetrics {
                 "contradictions",
                 "Answers of Glacier's that contradicted what it had said before, and were not believed yet",
             ),
-            in_flight: gauge(registry, "upstream_in_flight", "Fetches under way that may talk to Glacier"),
-            waiting: gauge(registry, "upstream_waiting", "Fetches that wait for a place among those in flight"),
-            throttled: counter(
-                registry,
-                "upstream_throttled",
-                "Fetches held back here because Glacier throttles the account",
-            ),
-            shed: counter(
-                registry,
-                "upstream_shed",
-                "Fetches refused because as many as allowed were in flight and waiting, or no place came free in time; not those \
-                 that were refused for their caller's share",
-            ),
-            over_share: counter(
-                registry,
-                "caller_over_share",
-                "Fetches refused because their caller, known by its certificate, had as many under way, or had started as many \
-                 in the last seconds, as one caller may",
-            ),
+            admission: AdmissionMetrics::in_registry(registry),
         }
     }
 
@@ -141,29 +123,9 @@ impl DescribeMetrics {
         self.contradicted.inc();
     }
 
-    /// A fetch may talk to Glacier from now on.
-    pub fn in_flight(&self) -> Present {
-        Present::on(&self.in_flight)
-    }
-
-    /// A fetch waits for its place from now on.
-    pub fn waiting(&self) -> Present {
-        Present::on(&self.waiting)
-    }
-
-    /// A fetch was held back because Glacier throttles.
-    pub fn throttled(&self) {
-        self.throttled.inc();
-    }
-
-    /// A fetch found no place.
-    pub fn shed(&self) {
-        self.shed.inc();
-    }
-
-    /// A fetch was more than its caller's share.
-    pub fn over_share(&self) {
-        self.over_share.inc();
+    /// Where admission to Glacier is reported.
+    pub fn admission(&self) -> &AdmissionMetrics {
+        &self.admission
     }
 }
 
@@ -179,11 +141,7 @@ impl Default for DescribeMetrics {
             refreshes: Counters::default(),
             unrecognized: Counter::default(),
             contradicted: Counter::default(),
-            in_flight: Gauge::default(),
-            waiting: Gauge::default(),
-            throttled: Counter::default(),
-            shed: Counter::default(),
-            over_share: Counter::default(),
+            admission: AdmissionMetrics::default(),
         }
     }
 }

@@ -10,7 +10,9 @@ use std::{
 
 use glacier_gateway::{
     caller::CallerIdentity,
-    describe::{CacheStatus, DescribeError, DescribeSettings, FetchLimits, Forwarded, Reply, StaleBecause},
+    describe::{
+        CacheStatus, DescribeError, DescribeSettings, FetchLimits, Forwarded, NotForwarded, Reply, StaleBecause,
+    },
     proto::v1::Tier,
     upstream::{UpstreamError, UpstreamErrorKind},
 };
@@ -154,8 +156,7 @@ async fn cancelling_gives_nothing_of_the_share_back() {
     }
     let refused = bench.spawn_ask_as(Some(&noisy), &key("quick"), SECOND).await.unwrap();
     assert!(is_over_share(&refused), "{refused:?}");
-    let unstored = CacheStatus::Forwarded { reason: Forwarded::Miss, collapsed: false, stored: false };
-    assert_eq!(refused.status, unstored);
+    assert_eq!(refused.status, CacheStatus::NotForwarded(NotForwarded::OverShare));
     // Others, with or without a name, are no part of that.
     for other in [Some(&caller("other")), None] {
         assert!(bench.spawn_ask_as(other, &key("job-9"), 10 * SECOND).await.unwrap().result.is_ok());

@@ -29,6 +29,7 @@ mod schedules;
 mod serving;
 mod stale;
 mod support;
+mod throttling;
 mod tls;
 #[cfg(feature = "traces")]
 mod traces;

@@ -325,16 +325,24 @@ async fn fetches_in_flight_waiting_and_shed_are_counted() {
 
 #[tokio::test]
 async fn fetches_held_back_by_throttling_are_counted() {
-    let gateway = start_with(|settings| settings.glacier.retry.max_attempts = 1).await;
+    let gateway = start_with(|settings| {
+        settings.glacier.retry.max_attempts = 1;
+        settings.describe.limits.max_wait = Duration::from_millis(10);
+    })
+    .await;
+    Scrape::of(&gateway).await.is("glacier_gateway_upstream_rate_limit", 0);
     gateway.emulator.faults().always(Fault::throttled());
     for n in 0..40 {
         assert_eq!(gateway.refusal(&format!("job-{n}")).await.code, Code::ResourceExhausted);
     }
     let scrape = Scrape::of(&gateway).await;
     let (held_back, throttled) =
-        (scrape.value("glacier_gateway_upstream_throttled_total"), scrape.requests(UpstreamCode::Throttled, "first"));
-    // By chance alone: 1 in 41 factorial that none is.
-    assert!(held_back >= 1.0 && close(held_back + throttled, 40.0), "{held_back} {throttled}");
+        (scrape.value("glacier_gateway_upstream_held_back_total"), scrape.requests(UpstreamCode::Throttled, "first"));
+    assert!(throttled >= 2.0 && held_back >= 1.0 && close(held_back + throttled, 40.0), "{held_back} {throttled}");
+    assert!(
+        close(scrape.cache(CacheOutcome::HeldBack), held_back) && close(scrape.cache(CacheOutcome::Miss), throttled)
+    );
+    scrape.is("glacier_gateway_upstream_rate_limit", 1);
     scrape.handled(CallCode::ResourceExhausted, 40);
 }
 

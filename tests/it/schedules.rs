@@ -21,7 +21,7 @@ use glacier_gateway::{
     job::{Identity, JobKey},
     metrics::DescribeMetrics,
     proto::v1::{DescribeJobResponse, Tier},
-    upstream::{Described, Effort, Fetch, JobSource, UpstreamErrorKind},
+    upstream::{Described, Effort, Fetch, JobSource, UpstreamErrorKind, admission::Place},
 };
 use proptest::prelude::*;
 use prost::Message as _;
@@ -182,6 +182,25 @@ struct Source(Arc<Model>);
 /// Notes the end of a fetch, by a panic too.
 struct UnderWay(Arc<Model>, String);
 
+impl UnderWay {
+    fn begins(model: &Arc<Model>, key: &JobKey) -> Self {
+        let mut fetches = model.fetches.lock().unwrap();
+        let (under_way, began) = fetches.entry(key.job_id().to_owned()).or_default();
+        *under_way += 1;
+        let pause = began.replace(Instant::now()).map(|began| began.elapsed());
+        let mut violations = model.violations.lock().unwrap();
+        if *under_way > 1 {
+            violations.push(format!("{under_way} fetches at once of {key:?}"));
+        }
+        // What contradicts an earlier answer is asked again at once.
+        let contradicts = model.moods.lock().unwrap().iter().any(|mood| matches!(mood, Mood::Saying(_)));
+        if !contradicts && pause.is_some_and(|pause| pause < Duration::from_secs(1)) {
+            violations.push(format!("a fetch of {key:?} only {pause:?} after the last"));
+        }
+        Self(Arc::clone(model), key.job_id().to_owned())
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut fetches = self.0.fetches.lock().unwrap();
@@ -190,27 +209,12 @@ impl Drop for UnderWay {
 }
 
 impl JobSource for Source {
-    fn describe_job(&self, key: JobKey, effort: Effort) -> Fetch<'_> {
-        let model = Arc::clone(&self.0);
-        let (latency, mood) = *model.now.lock().unwrap();
-        {
-            let mut fetches = model.fetches.lock().unwrap();
-            let (under_way, began) = fetches.entry(key.job_id().to_owned()).or_default();
-            *under_way += 1;
-            let pause = began.replace(Instant::now()).map(|began| began.elapsed());
-            let mut violations = model.violations.lock().unwrap();
-            if *under_way > 1 {
-                violations.push(format!("{under_way} fetches at once of {key:?}"));
-            }
-            // What contradicts an earlier answer is asked again at once.
-            let contradicts = model.moods.lock().unwrap().iter().any(|mood| matches!(mood, Mood::Saying(_)));
-            if !contradicts && pause.is_some_and(|pause| pause < Duration::from_secs(1)) {
-                violations.push(format!("a fetch of {key:?} only {pause:?} after the last"));
-            }
-        }
-        let under_way = UnderWay(Arc::clone(&model), key.job_id().to_owned());
+    fn describe_job<'a>(&'a self, key: JobKey, place: &'a Place<'a>, effort: Effort) -> Fetch<'a> {
         Box::pin(async move {
-            let _under_way = under_way;
+            let turn = place.turn(effort.until).await?;
+            let model = &self.0;
+            let _under_way = UnderWay::begins(model, &key);
+            let (latency, mood) = *model.now.lock().unwrap();
             let asked = model.now();
             // Glacier may look at the job at any time between question and answer. At once is the worst.
             let stage = match mood {
@@ -227,6 +231,7 @@ impl JobSource for Source {
             if tokio::time::timeout_at(effort.until, answer).await.is_err() {
                 return Err(error(UpstreamErrorKind::TimedOut));
             }
+            turn.answered(mood == Mood::Failing(UpstreamErrorKind::Throttled));
             match mood {
                 Mood::Well | Mood::Hanging | Mood::Saying(_) => {}
                 Mood::Failing(kind) => return Err(error(kind)),
@@ -354,6 +359,7 @@ fn check_error(model: &Model, heard: &Heard, error: &DescribeError, told: &Told)
                 // Slow answers are as good as none.
                 UpstreamErrorKind::TimedOut => true,
                 UpstreamErrorKind::Contradictory => moods.iter().any(|mood| matches!(mood, Mood::Saying(_))),
+                UpstreamErrorKind::HeldBack => moods.contains(&Mood::Failing(UpstreamErrorKind::Throttled)),
                 kind => moods.contains(&Mood::Failing(kind)),
             };
             assert!(explained, "{error} without a cause");
@@ -374,6 +380,7 @@ fn check_error(model: &Model, heard: &Heard, error: &DescribeError, told: &Told)
                 UpstreamErrorKind::Unavailable
                     | UpstreamErrorKind::TimedOut
                     | UpstreamErrorKind::Throttled
+                    | UpstreamErrorKind::HeldBack
                     | UpstreamErrorKind::Contradictory
             ),
             _ => true,

@@ -17,7 +17,7 @@ use glacier_gateway::{
     job::{Identity, JobKey},
     metrics::DescribeMetrics,
     proto::v1::{DescribeJobResponse, GlacierJobDescription, StatusCode, Tier},
-    upstream::{Described, Effort, Fetch, JobSource, UpstreamError, UpstreamErrorKind},
+    upstream::{Described, Effort, Fetch, JobSource, UpstreamError, UpstreamErrorKind, admission::Place},
 };
 use prost::Message as _;
 use tokio::time::Instant;
@@ -37,13 +37,15 @@ where
     F: Fn(JobKey, usize) -> A + Send + Sync + 'static,
     A: Future<Output = Result<GlacierJobDescription, UpstreamError>> + Send + 'static,
 {
-    fn describe_job(&self, key: JobKey, effort: Effort) -> Fetch<'_> {
-        let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        let (asked_at, answer) = (self.clock.now(), (self.answer)(key, call));
+    fn describe_job<'a>(&'a self, key: JobKey, place: &'a Place<'a>, effort: Effort) -> Fetch<'a> {
         Box::pin(async move {
+            let turn = place.turn(effort.until).await?;
+            let call = self.calls.fetch_add(1, Ordering::SeqCst);
+            let (asked_at, answer) = (self.clock.now(), (self.answer)(key, call));
             let Ok(answer) = tokio::time::timeout_at(effort.until, answer).await else {
                 return Err(error(UpstreamErrorKind::TimedOut));
             };
+            turn.answered(answer.as_ref().is_err_and(|error| error.kind == UpstreamErrorKind::Throttled));
             Ok(Described { job: answer?, asked_at, request_id: None })
         })
     }

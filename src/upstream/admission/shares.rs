@@ -21,13 +21,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::limiter::FetchLimits;
+use super::FetchLimits;
 use crate::caller::CallerIdentity;
 
 /// Who asks, if that is known. Borrowed, so that a hit pays nothing for it.
 pub type Asker<'a> = Option<&'a Arc<CallerIdentity>>;
 
 /// The shares that are in use. An identity that has not fetched for a while takes no room.
+#[derive(Debug)]
 pub(super) struct Shares {
     most: usize,
     most_in_flight: usize,
@@ -38,7 +39,7 @@ pub(super) struct Shares {
     in_use: Mutex<Table>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Table {
     shares: HashMap<Arc<CallerIdentity>, InUse>,
     /// With this many shares, it is time to look for those that are whole again.
@@ -48,6 +49,7 @@ struct Table {
 /// Fewer shares than this are not worth looking through.
 const LEAST_SWEPT: usize = 64;
 
+#[derive(Debug)]
 struct InUse {
     fetches: usize,
     turns: Arc<Semaphore>,
@@ -57,7 +59,8 @@ struct InUse {
 }
 
 /// A part of an identity's share, held by one fetch until it ends.
-pub(super) struct Share {
+#[derive(Debug)]
+pub struct Share {
     shares: Arc<Shares>,
     asker: Arc<CallerIdentity>,
     turns: Arc<Semaphore>,
@@ -65,9 +68,11 @@ pub(super) struct Share {
 
 /// The share is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum UsedUp {
+pub enum UsedUp {
+    /// By fetches under way and waiting.
     #[error("the caller has as many fetches at once as it may")]
     AtOnce,
+    /// By fetches started lately.
     #[error("the caller has started as many fetches in the last seconds as it may")]
     Starts,
 }
@@ -129,6 +134,10 @@ impl Share {
     /// closes.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.turns.acquire().await.ok()
+    }
+
+    pub(super) fn asker(&self) -> &Arc<CallerIdentity> {
+        &self.asker
     }
 }
 
@@ -208,6 +217,34 @@ mod tests {
         assert_eq!(shares.take(Some(&caller("a")), start).err(), Some(UsedUp::Starts));
         assert_eq!(starts(start + Duration::from_secs(1)), 2);
         assert_eq!(starts(start + Duration::from_secs(100)), 4);
+    }
+
+    /// The table is looked through once it has 64 shares; that must cost nobody its share and give nobody another.
+    #[test]
+    fn looking_for_shares_that_are_whole_touches_no_other() {
+        let limits = FetchLimits { per_caller: 2, starts_per_caller: 1, ..FetchLimits::default() };
+        let (shares, start) = (Arc::new(Shares::new(&limits)), Instant::now());
+        let take = |name: &str, at| shares.take(Some(&caller(name)), at);
+        let busy: Vec<_> = (0..2).map(|_| take("busy", start).unwrap()).collect();
+        let used_up_at = start + Duration::from_secs(100);
+        for _ in 0..2 {
+            take("used up", used_up_at).unwrap();
+        }
+        for n in 0..200 {
+            take(&format!("whole {n}"), start).unwrap();
+        }
+        // A second later some are whole and taken off, whenever one more comes.
+        let later = used_up_at + Duration::from_millis(900);
+        for n in 200..1000 {
+            take(&format!("whole {n}"), later).unwrap();
+        }
+        assert!(!shares.lock().shares.contains_key(&caller("whole 0")), "it was looked through");
+        assert_eq!(take("busy", later).err(), Some(UsedUp::AtOnce), "its fetches are under way");
+        assert_eq!(take("used up", later).err(), Some(UsedUp::Starts), "it has gained nine tenths of a start");
+        assert!(take("used up", used_up_at + Duration::from_secs(1)).is_ok(), "and now a whole one");
+        drop(busy);
+        assert!(take("busy", later).is_ok());
+        assert_eq!(shares.lock().shares[&caller("busy")].fetches, 0, "the one taken has been given back as well");
     }
 
     #[tokio::test(start_paused = true)]

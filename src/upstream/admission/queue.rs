@@ -1,4 +1,4 @@
-//! How many fetches may wait so that each of them gets a place in time.
+//! How many fetches may wait for a place in flight so that each of them gets a place in time.
 //!
 //! Under lasting overload a queue that is longer than what is served within the longest wait only makes callers wait for a
 //! refusal. So once the queue has not been empty for as long as one may wait, it is as long as what got a place in that
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Follows how fast a queue moves.
+/// Follows how many wait, and how fast they get a place.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Queue {
     /// How long one may wait; the pace is taken over as long.
     max_wait: Duration,
     /// How many wait.
@@ -23,7 +23,7 @@ pub(super) struct Pace {
     served_before: Option<usize>,
 }
 
-impl Pace {
+impl Queue {
     pub(super) fn new(max_wait: Duration) -> Self {
         Self { max_wait, waiting: 0, counting_since: None, served: 0, served_before: None }
     }
@@ -60,34 +60,47 @@ mod tests {
 
     #[test]
     fn a_burst_finds_the_whole_queue() {
-        let (mut pace, now) = (Pace::new(SECOND), Instant::now());
-        assert_eq!((0..20).filter(|_| pace.joins(now, 10)).count(), 10);
+        let (mut queue, now) = (Queue::new(SECOND), Instant::now());
+        assert_eq!((0..20).filter(|_| queue.joins(now, 10)).count(), 10);
     }
 
     #[test]
     fn under_lasting_overload_as_many_wait_as_are_served_in_time() {
-        let (mut pace, start) = (Pace::new(SECOND), Instant::now());
+        let (mut queue, start) = (Queue::new(SECOND), Instant::now());
         // Twenty a second are served, a hundred ask.
         for tick in 0..300 {
-            pace.joins(start + tick * SECOND / 100, 1000);
+            queue.joins(start + tick * SECOND / 100, 1000);
             if tick % 5 == 4 {
-                pace.leaves(true);
+                queue.leaves(true);
             }
         }
         // The rest of what waited in the first second has given up.
-        while pace.waiting > 5 {
-            pace.leaves(false);
+        while queue.waiting > 5 {
+            queue.leaves(false);
         }
         let now = start + 3 * SECOND;
-        assert_eq!((0..100).filter(|_| pace.joins(now, 1000)).count(), 18 - 5);
+        assert_eq!((0..100).filter(|_| queue.joins(now, 1000)).count(), 18 - 5);
     }
 
     #[test]
     fn when_the_queue_has_been_empty_it_is_whole_again() {
-        let (mut pace, start) = (Pace::new(SECOND), Instant::now());
-        assert!(pace.joins(start, 10));
-        assert!(!pace.joins(start + SECOND, 10), "nobody was served for a second");
-        pace.leaves(false);
-        assert_eq!((0..20).filter(|_| pace.joins(start + SECOND, 10)).count(), 10);
+        let (mut queue, start) = (Queue::new(SECOND), Instant::now());
+        assert!(queue.joins(start, 10));
+        assert!(!queue.joins(start + SECOND, 10), "nobody was served for a second");
+        queue.leaves(false);
+        assert_eq!((0..20).filter(|_| queue.joins(start + SECOND, 10)).count(), 10);
+    }
+
+    /// However often it was full: who left takes no room.
+    #[test]
+    fn a_queue_that_refused_lets_everybody_in_again() {
+        let (mut queue, start) = (Queue::new(SECOND), Instant::now());
+        for round in 0..100 {
+            let now = start + round * 5 * SECOND;
+            assert_eq!((0..30).filter(|_| queue.joins(now, 10)).count(), 10, "{round}");
+            for n in 0..10 {
+                queue.leaves(n % 2 == 0);
+            }
+        }
     }
 }
