@@ -203,13 +203,13 @@ async fn a_glacier_that_throttles_above_a_limit_gets_little_more_than_it_accepts
     }
 }
 
-/// U3 on a quiet gateway: one throttled fetch is no reason to refuse those of the next minutes.
+/// U3 on a gateway that has sent nothing yet, or little: one throttled fetch is no reason to refuse those of the next minutes.
 #[tokio::test(start_paused = true)]
 async fn one_throttled_fetch_refuses_the_next_ones_for_no_longer_than_a_second() {
-    for others in [1_u32, 2, 5] {
+    for (others, before) in [(1, 0), (2, 0), (5, 60)] {
         let glacier = Glacier::that_allows(Allows::Everything);
         let mut demand = Demand::of(others, &glacier);
-        demand.asks(60).await;
+        demand.asks(before).await;
         glacier.allow(Allows::Nothing);
         assert_eq!(kind(&demand.bench.ask(&key("unlucky")).await), Some(UpstreamErrorKind::Throttled));
         glacier.allow(Allows::Everything);
