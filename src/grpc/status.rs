@@ -117,6 +117,10 @@ fn invalid(fields: Vec<InvalidField>) -> Status {
 fn upstream(key: &JobKey, error: &UpstreamError, retry_in: Option<Duration>) -> Status {
     // Not before that, nor before Glacier wants it, nor sooner than makes sense.
     let later = |least: Duration| least.max(retry_in.unwrap_or_default());
+    let unavailable = |message: &str| {
+        Answer::new(Code::Unavailable, "GLACIER_UNAVAILABLE", message)
+            .retry_in(later(error.retry_after.unwrap_or(RETRY_TRANSIENT)))
+    };
     let answer = match error.kind {
         UpstreamErrorKind::InvalidParameter => Answer::new(
             Code::InvalidArgument,
@@ -154,18 +158,9 @@ fn upstream(key: &JobKey, error: &UpstreamError, retry_in: Option<Duration>) -> 
             "held back: Glacier throttles this account, and the request was not sent",
         )
         .retry_in(later(error.retry_after.unwrap_or(RETRY_TRANSIENT))),
-        UpstreamErrorKind::Unavailable => {
-            Answer::new(Code::Unavailable, "GLACIER_UNAVAILABLE", "Glacier is unavailable or cannot be reached")
-                .retry_in(later(error.retry_after.unwrap_or(RETRY_TRANSIENT)))
-        }
-        UpstreamErrorKind::TimedOut => {
-            Answer::new(Code::Unavailable, "GLACIER_UNAVAILABLE", "Glacier gave no answer in time")
-                .retry_in(later(RETRY_TRANSIENT))
-        }
-        UpstreamErrorKind::TlsFailed => {
-            Answer::new(Code::Unavailable, "GLACIER_UNAVAILABLE", "no TLS connection to Glacier comes about")
-                .retry_in(later(RETRY_TRANSIENT))
-        }
+        UpstreamErrorKind::Unavailable => unavailable("Glacier is unavailable or cannot be reached"),
+        UpstreamErrorKind::TimedOut => unavailable("Glacier gave no answer in time"),
+        UpstreamErrorKind::TlsFailed => unavailable("a TLS connection to Glacier cannot be made"),
         UpstreamErrorKind::Contradictory => Answer::new(
             Code::Unavailable,
             "GLACIER_CONTRADICTORY",
