@@ -37,6 +37,7 @@
 //! | [`caller`] | who calls: address, and identity from a verified certificate |
 //! | [`policy`] | who may ask about what: a pure value, read from a file |
 //! | [`lifecycle`] | the phases of the process, which `grpc`, `server` and `admin` act on |
+//! | [`lobby`] | where strangers wait for a short while, the oldest of whom leaves for the next when it is full |
 //! | [`clock`] | the one door to the wall clock |
 //! | [`telemetry`] | logs, the thread that writes them, and how many lines each may cause |
 //! | [`traces`] | spans of calls and of requests to Glacier, sent to a collector (cargo feature `traces`) |
@@ -85,6 +86,7 @@ pub mod glacier;
 pub mod grpc;
 pub mod job;
 pub mod lifecycle;
+pub mod lobby;
 pub mod metrics;
 pub mod network;
 pub mod policy;

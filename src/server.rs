@@ -9,7 +9,7 @@
 //! all, then a bounded drain, then whatever is left is closed.
 //!
 //! With [`Tls`], a connection is first made into a TLS connection, in its own task and in bounded time; what is served then
-//! knows who calls.
+//! knows who calls. Until that and the HTTP/2 preface are complete it takes none of the places for connections ([`places`]).
 
 use std::{convert::Infallible, error::Error, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,6 +17,7 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -26,6 +27,7 @@ use tower::Service;
 use crate::{
     caller::Caller,
     lifecycle::{Lifecycle, Phase, PhaseWatch},
+    lobby::Seat,
     metrics::ConnectionMetrics,
 };
 
@@ -49,7 +51,8 @@ pub use tls::Tls;
 /// Settings of the server.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// Most connections at once; one more is closed as soon as it is accepted. Fewer if descriptors are few.
+    /// Most connections at once; one more is closed as soon as it is accepted. Fewer if descriptors are few. Those whose
+    /// handshake is not complete are beside them: as many, but 128 to 1,024, of which the oldest is closed for one more.
     pub max_connections: usize,
     /// Most of them that one verified identity may have; one more is closed after its handshake. Half by default. Callers
     /// without an identity are not told apart.
@@ -167,13 +170,13 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
         settings: &ServerSettings,
         metrics: ConnectionMetrics,
     ) -> Self {
-        let most = descriptors::room_for(settings.max_connections);
+        let room = descriptors::room_for(settings.max_connections);
         Self {
             tls,
             serve: Arc::new(serve),
             tracker: TaskTracker::new(),
             close: CancellationToken::new(),
-            places: Arc::new(Places::new(most, settings.max_connections_per_caller, metrics.clone())),
+            places: Arc::new(Places::new(room, settings.max_connections_per_caller, metrics.clone())),
             phase: lifecycle.watch(),
             settings: settings.connection.clone(),
             metrics,
@@ -183,11 +186,10 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
     async fn accept(&self, listener: &TcpListener) -> Infallible {
         loop {
             let (stream, peer) = listener::accept(listener).await;
-            let Some(place) = self.places.take(peer) else { continue };
-            let connection = self.converse(stream, peer);
-            let (close, counted) = (self.close.clone(), self.metrics.accepted());
+            let Some(seat) = self.places.enter(peer) else { continue };
+            let connection = self.converse(stream, peer, seat);
+            let close = self.close.clone();
             self.tracker.spawn(async move {
-                let (_place, _counted) = (place, counted);
                 tokio::select! {
                     () = close.cancelled() => {}
                     ended = connection => if let Err(error) = ended {
@@ -203,29 +205,38 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
         &self,
         stream: TcpStream,
         address: SocketAddr,
+        seat: Seat,
     ) -> impl Future<Output = Result<(), ConnectionError>> + Send + use<S, F> {
-        let (tls, serve) = (self.tls.clone(), Arc::clone(&self.serve));
-        let (settings, phase, places) = (self.settings.clone(), self.phase.clone(), Arc::clone(&self.places));
+        let tls = self.tls.clone();
+        let admission = Admission {
+            serve: Arc::clone(&self.serve),
+            places: Arc::clone(&self.places),
+            phase: self.phase.clone(),
+            settings: self.settings.clone(),
+            metrics: self.metrics.clone(),
+        };
         async move {
-            let Some(tls) = tls else {
-                return connection::serve(stream, serve(Caller::anonymous(address)), settings, phase).await;
-            };
-            // Why it was refused, if it was, is said and counted there.
-            let accepted = {
-                let accepting = tls.accept(stream, address);
-                tokio::pin!(accepting);
-                tokio::select! {
-                    accepted = &mut accepting => accepted,
-                    // A client may send its first calls with the last of its handshake, so it is to hear a GOAWAY.
-                    () = phase.reached(Phase::Closing) => {
-                        timeout(connection::LAST_PREFACE, accepting).await.unwrap_or_default()
-                    }
+            let (limit, stranger) = (admission.settings.handshake_timeout, admission.metrics.stranger());
+            match tls {
+                None => {
+                    let greeting = async { Ok(preface::expect(stream, limit).await?) };
+                    let greeted = connection::greet(greeting, seat, &admission.phase).await?;
+                    drop(stranger);
+                    let Some(stream) = greeted else { return Ok(()) };
+                    admission.admit(stream, Caller::anonymous(address)).await
                 }
-            };
-            let Some((stream, identity)) = accepted else { return Ok(()) };
-            // Why not is said and counted there.
-            let Ok(_share) = places.share(identity.as_ref(), address) else { return Ok(()) };
-            connection::serve(stream, serve(Caller { address, identity }), settings, phase).await
+                Some(tls) => {
+                    let greeting = async {
+                        // Why it was refused, if it was, is said and counted there.
+                        let Some((stream, identity)) = tls.accept(stream, address).await else { return Ok(None) };
+                        Ok(Some((preface::expect(stream, limit).await?, identity)))
+                    };
+                    let greeted = connection::greet(greeting, seat, &admission.phase).await?;
+                    drop(stranger);
+                    let Some((stream, identity)) = greeted.flatten() else { return Ok(()) };
+                    admission.admit(stream, Caller { address, identity }).await
+                }
+            }
         }
     }
 
@@ -245,5 +256,30 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
         }
         lifecycle.advance(Phase::LastAnswers);
         Drained::Completely
+    }
+}
+
+/// What becomes of a connection once its handshake is complete.
+struct Admission<F> {
+    serve: Arc<F>,
+    places: Arc<Places>,
+    phase: PhaseWatch,
+    settings: ConnectionSettings,
+    metrics: ConnectionMetrics,
+}
+
+impl<S: Serve, F: Fn(Caller) -> S> Admission<F> {
+    /// Serves the connection to its end, if there is a place for it.
+    async fn admit(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        caller: Caller,
+    ) -> Result<(), ConnectionError> {
+        let Self { serve, places, phase, settings, metrics } = self;
+        // Why not is logged and counted there.
+        let Some(_place) = places.take(caller.address) else { return Ok(()) };
+        let Ok(_share) = places.share(caller.identity.as_ref(), caller.address) else { return Ok(()) };
+        let _counted = metrics.accepted();
+        connection::serve(stream, serve(caller), settings, phase).await
     }
 }

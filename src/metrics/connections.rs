@@ -14,6 +14,8 @@ vocabulary! {
         Full = "full",
         /// Its caller, known by its certificate, had as many as one may.
         CallerOverShare = "caller_over_share",
+        /// It was the oldest of those whose handshake was not complete, and there were too many of them.
+        Stranger = "stranger",
     }
 }
 
@@ -21,6 +23,7 @@ vocabulary! {
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionMetrics {
     open: Gauge,
+    strangers: Gauge,
     accepted: Counter,
     refused: Counters<RefusedConnection>,
 }
@@ -28,8 +31,21 @@ pub struct ConnectionMetrics {
 impl ConnectionMetrics {
     pub(super) fn in_registry(registry: &mut Registry) -> Self {
         Self {
-            open: gauge(registry, "connections", "Connections of callers that are open"),
-            accepted: counter(registry, "connections_accepted", "Connections of callers that were accepted"),
+            open: gauge(
+                registry,
+                "connections",
+                "Connections of callers that are open and whose handshake is complete",
+            ),
+            strangers: gauge(
+                registry,
+                "connections_strangers",
+                "Connections whose TLS handshake or HTTP/2 preface is not complete",
+            ),
+            accepted: counter(
+                registry,
+                "connections_accepted",
+                "Connections of callers whose handshake was completed and that were served",
+            ),
             refused: Counters::in_registry(
                 registry,
                 "connections_refused",
@@ -37,6 +53,11 @@ impl ConnectionMetrics {
                 "reason",
             ),
         }
+    }
+
+    /// A connection has come, and says who it is from now on.
+    pub fn stranger(&self) -> Present {
+        Present::on(&self.strangers)
     }
 
     /// A connection is served from now on.

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error as _,
-    future::{Future, poll_fn, ready},
+    future::{Future, poll_fn},
     pin::Pin,
     task::Poll,
     time::Duration,
@@ -13,7 +13,7 @@ use hyper::server::conn::http2;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 use tower::ServiceExt as _;
 
@@ -22,10 +22,13 @@ use super::{
     executor::{Prompt, Streams},
     frames::Ration,
     guard::{Guarded, Limits},
-    preface::{self, PrefaceError},
+    preface::PrefaceError,
     untaken::{Patience, Untaken},
 };
-use crate::lifecycle::{Phase, PhaseWatch};
+use crate::{
+    lifecycle::{Phase, PhaseWatch},
+    lobby::Seat,
+};
 
 /// Limits of one connection.
 #[derive(Debug, Clone)]
@@ -94,7 +97,7 @@ impl Default for ConnectionSettings {
 const AGE_SPREAD: f64 = 0.1;
 
 /// A connection that came last may have sent calls already, which only a GOAWAY tells its client to send elsewhere.
-pub(super) const LAST_PREFACE: Duration = Duration::from_millis(500);
+const LAST_PREFACE: Duration = Duration::from_millis(500);
 
 /// Why a connection ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -118,31 +121,32 @@ fn with_causes(error: &hyper::Error) -> String {
     text
 }
 
-/// Serves one connection until it ends, or until it is old and its grace is over.
+/// Awaits all that comes before the first frame. `None`: the connection lost its seat, or the process ends.
+pub(super) async fn greet<T>(
+    greeting: impl Future<Output = Result<T, ConnectionError>>,
+    seat: Seat,
+    phase: &PhaseWatch,
+) -> Result<Option<T>, ConnectionError> {
+    let end = async {
+        phase.reached(Phase::Closing).await;
+        sleep(LAST_PREFACE).await;
+    };
+    tokio::select! {
+        greeted = greeting => greeted.map(Some),
+        // That was counted and warned of.
+        () = seat => Ok(None),
+        // It has sent no call, so nothing is lost.
+        () = end => Ok(None),
+    }
+}
+
+/// Serves one connection, of which the preface has come, until it ends, or until it is old and its grace is over.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: impl Serve,
     settings: ConnectionSettings,
     phase: PhaseWatch,
 ) -> Result<(), ConnectionError> {
-    let closing = phase.reached(Phase::Closing);
-    tokio::pin!(closing);
-    let mut is_closing = false;
-    let stream = {
-        let expected = preface::expect(stream, settings.handshake_timeout);
-        tokio::pin!(expected);
-        tokio::select! {
-            stream = &mut expected => stream?,
-            () = &mut closing => {
-                is_closing = true;
-                match timeout(LAST_PREFACE, expected).await {
-                    Ok(stream) => stream?,
-                    // It has sent nothing, so nothing is lost.
-                    Err(_elapsed) => return Ok(()),
-                }
-            }
-        }
-    };
     let mut streams = Streams::default();
     let guarded = TokioIo::new(Guarded::new(stream, limits(&settings)));
     let untaken = Untaken::default();
@@ -154,8 +158,7 @@ pub(super) async fn serve(
     let old = Instant::now() + settings.max_age.mul_f64(spread);
     let aged = tokio::select! {
         ended = drive(&mut streams, &mut connection, &mut patience) => return ended,
-        () = &mut closing, if !is_closing => false,
-        () = ready(()), if is_closing => false,
+        () = phase.reached(Phase::Closing) => false,
         () = sleep_until(old) => true,
     };
     Pin::new(&mut connection).graceful_shutdown();

@@ -1,8 +1,9 @@
 //! How many connections there may be, and how many of them may be one caller's.
 //!
-//! A place is taken as soon as a connection is accepted. Who has it is known only after the handshake; then it counts
-//! against the identity, too, so that no one identity holds every place (faults.md, D16). Callers without an identity are
-//! not told apart, and whoever has another set of names in its certificate is another identity.
+//! A new connection is a stranger's until its handshake is complete, and waits in a lobby: strangers take no place, and
+//! keep no other stranger out (faults.md, D20). Then it takes a place, which counts against the caller's identity, too, so
+//! that no one identity holds every place (D16). Callers without an identity are not told apart, and whoever has another set
+//! of names in its certificate is another identity.
 
 use std::{
     collections::HashMap,
@@ -18,18 +19,23 @@ use tokio::{
 
 use crate::{
     caller::CallerIdentity,
+    lobby::{Entered, Lobby, Seat},
     metrics::{ConnectionMetrics, RefusedConnection},
 };
+
+use super::descriptors::Room;
 
 /// A flood of connections must not become a flood of warnings.
 const WARNING_PAUSE: Duration = Duration::from_secs(1);
 
 /// The places of one listener.
 pub(super) struct Places {
+    strangers: Arc<Lobby>,
     free: Arc<Semaphore>,
     most_per_caller: usize,
     /// Only identities that have a connection are in it.
     shares: Mutex<HashMap<Arc<CallerIdentity>, usize>>,
+    crowded: Mutex<Refusals>,
     full: Mutex<Refusals>,
     over_share: Mutex<Refusals>,
     metrics: ConnectionMetrics,
@@ -53,29 +59,55 @@ pub(super) struct Share {
 pub(super) struct OverShare;
 
 impl Places {
-    /// `most` connections, of which one identity may have `most_per_caller`; by default half, so that the other half is
-    /// for others, whatever one caller does.
-    pub(super) fn new(most: usize, most_per_caller: Option<usize>, metrics: ConnectionMetrics) -> Self {
+    /// One identity may have `most_per_caller` of the served connections; by default half, so that the other half is for
+    /// others, whatever one caller does.
+    pub(super) fn new(room: Room, most_per_caller: Option<usize>, metrics: ConnectionMetrics) -> Self {
         Self {
-            free: Arc::new(Semaphore::new(most)),
-            most_per_caller: most_per_caller.unwrap_or(most.div_ceil(2)),
+            strangers: Lobby::new(room.strangers),
+            free: Arc::new(Semaphore::new(room.served)),
+            most_per_caller: most_per_caller.unwrap_or(room.served.div_ceil(2)),
             shares: Mutex::default(),
+            crowded: Mutex::default(),
             full: Mutex::default(),
             over_share: Mutex::default(),
             metrics,
         }
     }
 
-    /// A place for a new connection; if there is none, that is counted and warned of.
+    /// A seat for a new connection, while there are places: nobody shakes hands in vain. If the oldest stranger has to leave
+    /// for it, that is counted and warned of.
+    pub(super) fn enter(&self, peer: SocketAddr) -> Option<Seat> {
+        if self.free.available_permits() == 0 {
+            self.refuse(peer);
+            return None;
+        }
+        let (seat, entered) = self.strangers.enter();
+        if entered == Entered::InPlaceOfTheOldest {
+            self.metrics.refused(RefusedConnection::Stranger);
+            if let Some(refused) = lock(&self.crowded).warning(Instant::now()) {
+                tracing::warn!(
+                    %peer, refused,
+                    "many connections are open whose handshake is not complete; for each new one, the oldest is closed"
+                );
+            }
+        }
+        Some(seat)
+    }
+
+    /// A place for a connection whose handshake is complete; if there is none, that is counted and warned of.
     pub(super) fn take(&self, peer: SocketAddr) -> Option<OwnedSemaphorePermit> {
         let place = Arc::clone(&self.free).try_acquire_owned().ok();
         if place.is_none() {
-            self.metrics.refused(RefusedConnection::Full);
-            if let Some(refused) = lock(&self.full).warning(Instant::now()) {
-                tracing::warn!(%peer, refused, "as many connections as allowed; more are closed");
-            }
+            self.refuse(peer);
         }
         place
+    }
+
+    fn refuse(&self, peer: SocketAddr) {
+        self.metrics.refused(RefusedConnection::Full);
+        if let Some(refused) = lock(&self.full).warning(Instant::now()) {
+            tracing::warn!(%peer, refused, "as many connections as allowed; more are closed");
+        }
     }
 
     /// One more connection of this caller, if it has an identity; if that has as many as it may, it is counted and warned of.
@@ -135,7 +167,7 @@ mod tests {
     use super::*;
 
     fn places(most: usize, most_per_caller: Option<usize>) -> Arc<Places> {
-        Arc::new(Places::new(most, most_per_caller, ConnectionMetrics::default()))
+        Arc::new(Places::new(Room { served: most, strangers: 2 }, most_per_caller, ConnectionMetrics::default()))
     }
 
     fn peer() -> SocketAddr {
@@ -184,6 +216,18 @@ mod tests {
         assert!(place.is_some() && places.take(peer()).is_none());
         drop(place);
         assert!(places.take(peer()).is_some());
+    }
+
+    /// D20.
+    #[tokio::test]
+    async fn strangers_take_no_place_and_come_in_as_long_as_there_is_one() {
+        let places = places(1, None);
+        let strangers: Vec<_> = (0..10).map(|_| places.enter(peer())).collect();
+        assert!(strangers.iter().all(Option::is_some));
+        let place = places.take(peer());
+        assert!(place.is_some() && places.enter(peer()).is_none());
+        drop(place);
+        assert!(places.enter(peer()).is_some());
     }
 
     #[test]

@@ -291,6 +291,40 @@ async fn silent_callers_hold_up_neither_others_nor_the_end() {
     }
 }
 
+/// D20: 300 strangers sit there, as long as they like, and new ones come all the time.
+#[tokio::test]
+async fn connections_that_never_authenticate_keep_out_nobody_who_does() {
+    let edge = Edge::start_with(true, |_| {}, |settings| settings.server.max_connections = 200).await;
+    let address = edge.address();
+    let pair = edge.callers.pair("caller", |_| {});
+    let mut sitting = Vec::new();
+    for _ in 0..300 {
+        sitting.push(TcpStream::connect(address).await.unwrap());
+    }
+    // The newest two hundred still have their seats.
+    edge.says(r#"glacier_gateway_connections_refused_total{reason="stranger"} 100"#).await;
+    edge.says("glacier_gateway_connections_strangers 200").await;
+    for gone in &mut sitting[..100] {
+        assert!(until_closed(gone).await.is_empty());
+    }
+    edge.serves(&pair).await;
+    let coming = tokio::spawn(async move {
+        let mut sitting = sitting;
+        for next in (0..sitting.len()).cycle() {
+            sitting[next] = TcpStream::connect(address).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    for _ in 0..20 {
+        edge.serves(&pair).await;
+    }
+    coming.abort();
+    assert!(coming.await.unwrap_err().is_cancelled(), "they came until the end");
+    edge.says(r#"glacier_gateway_connections_refused_total{reason="full"} 0"#).await;
+    // Whoever leaves gives its seat back.
+    edge.says("glacier_gateway_connections_strangers 0").await;
+}
+
 /// D16: the other half of the places is for others.
 #[tokio::test]
 async fn one_caller_does_not_hold_every_connection() {
