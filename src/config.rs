@@ -15,7 +15,7 @@ use crate::{
     describe::{DescribeSettings, FetchLimits},
     freshness::FreshnessSettings,
     glacier::{Endpoint, GlacierSettings, RetrySettings},
-    grpc::GrpcSettings,
+    grpc::{GrpcSettings, OpenCallLimits},
     policy::{Policy, PolicyErrors, PolicySettings},
     reload,
     server::{ConnectionSettings, ServerSettings},
@@ -115,6 +115,7 @@ impl ServeArguments {
             reflection: reflection(self.server.reflection.as_deref(), policy.is_some(), &mut problems),
             max_request_bytes: problems.size_within("--max-request-size", &self.server.max_request_size, REQUESTS),
             log_hits: problems.count_or_none("--log-hits", &self.log.hits),
+            open_calls: OpenCallLimits::default(),
         };
         let traces = traces::read(&environment, &mut problems);
         let server = self.server(&mut problems);

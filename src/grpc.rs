@@ -24,6 +24,7 @@ pub mod client;
 mod health;
 mod job_service;
 mod message;
+mod open_calls;
 mod question;
 mod status;
 mod timeout;
@@ -31,6 +32,8 @@ mod timeout;
 pub use answer_body::{AnswerBody, AnswerData};
 use call::Envelope;
 use job_service::JobService;
+use open_calls::OpenCalls;
+pub use open_calls::{OpenCallLimits, Token};
 
 /// Settings of the gRPC face.
 #[derive(Debug, Clone)]
@@ -45,6 +48,8 @@ pub struct GrpcSettings {
     /// 0 means none. All others are logged, unless one caller has very many with one code.
     /// [`DEFAULT_LOG_HITS`].
     pub log_hits: u32,
+    /// How many calls may be open.
+    pub open_calls: OpenCallLimits,
 }
 
 /// At 50,000 hits a second, 50 lines; metrics tell of all. A line per hit would cost more than the hit.
@@ -57,6 +62,7 @@ impl Default for GrpcSettings {
             reflection: true,
             max_request_bytes: 16 * 1024,
             log_hits: DEFAULT_LOG_HITS,
+            open_calls: OpenCallLimits::default(),
         }
     }
 }
@@ -73,8 +79,10 @@ pub struct DescriptorError(#[from] tonic_reflection::server::Error);
 #[derive(Debug, Clone)]
 pub struct Face {
     jobs: Option<JobService>,
-    /// All services but the job service.
+    /// The streams: watching health, and reflection.
     routes: Routes,
+    phase: PhaseWatch,
+    open: Arc<OpenCalls>,
     reporter: Arc<call::Reporter>,
     max_call_duration: Duration,
 }
@@ -90,7 +98,8 @@ impl Face {
         metrics: &CallMetrics,
         tracer: Tracer,
     ) -> Result<Self, DescriptorError> {
-        let jobs = JobService::new(describer, policy, phase.clone(), settings);
+        let open = Arc::new(OpenCalls::new(settings.open_calls.clone(), metrics.clone()));
+        let jobs = JobService::new(describer, policy, phase.clone(), Arc::clone(&open), settings);
         let mut routes = Routes::new(health::service(phase.clone()).max_decoding_message_size(SMALL_REQUEST));
         if settings.reflection {
             routes = routes
@@ -100,7 +109,8 @@ impl Face {
         // Without `prepare` axum builds the router anew for every connection.
         let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits, tracer));
         let max_call_duration = settings.max_call_duration;
-        Ok(Self { jobs: Some(jobs), routes: routes.prepare(), reporter, max_call_duration })
+        let (jobs, routes, phase) = (Some(jobs), routes.prepare(), phase.clone());
+        Ok(Self { jobs, routes, phase, open, reporter, max_call_duration })
     }
 
     /// Nothing but the health service, for a port where probes that know no TLS ask.
@@ -108,7 +118,9 @@ impl Face {
         let health = health::service(phase.clone()).max_decoding_message_size(SMALL_REQUEST);
         let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits, Tracer::default()));
         let max_call_duration = settings.max_call_duration;
-        Self { jobs: None, routes: Routes::new(health).prepare(), reporter, max_call_duration }
+        let (routes, phase) = (Routes::new(health).prepare(), phase.clone());
+        let open = Arc::new(OpenCalls::new(settings.open_calls.clone(), metrics.clone()));
+        Self { jobs: None, routes, phase, open, reporter, max_call_duration }
     }
 
     /// The service for one connection. Its futures have a type of their own, so that nobody has to box them.
@@ -124,9 +136,7 @@ impl Face {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        let (jobs, routes, reporter) = (self.jobs.clone(), self.routes.clone(), Arc::clone(&self.reporter));
-        let envelope = Envelope::new(jobs, routes, caller, reporter, self.max_call_duration);
-        let envelope = Arc::new(envelope);
+        let envelope = Arc::new(Envelope::new(self, caller));
         service_fn(move |request| Arc::clone(&envelope).answer(request).map(Ok))
     }
 }

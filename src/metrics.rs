@@ -35,7 +35,7 @@ pub use {
     admission::AdmissionMetrics,
     answers::{CacheOutcome, DescribeMetrics},
     cache::{CacheMetrics, Eviction},
-    calls::{CallCode, CallMetrics, Method},
+    calls::{CallCode, CallMetrics, Method, OpenLimit},
     connections::{ConnectionMetrics, RefusedConnection},
     credentials::CredentialMetrics,
     exposition::Exposition,
@@ -74,7 +74,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(process::Process));
-        let calls = CallMetrics::in_registry(&mut registry);
+        let calls = CallMetrics::in_registry(&mut registry, PREFIX);
         let ours = registry.sub_registry_with_prefix(PREFIX);
         ours.register("build", "The gateway's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let ready =

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Status, body::Body};
 
+use super::open_calls::Token;
 use crate::proto::LengthPrefixed;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -21,8 +22,8 @@ pub struct AnswerBody(Answer);
 
 #[derive(Debug, Default)]
 enum Answer {
-    /// A message with its prefix, then the status OK.
-    Message(LengthPrefixed),
+    /// A message with its prefix, then the status OK. The call is open until the message is written.
+    Message(LengthPrefixed, Option<Token>),
     Ok,
     #[default]
     Sent,
@@ -33,7 +34,14 @@ enum Answer {
 impl AnswerBody {
     /// A message, with its prefix, and the status OK.
     pub(super) fn ready(message: LengthPrefixed) -> Self {
-        Self(Answer::Message(message))
+        Self(Answer::Message(message, None))
+    }
+
+    /// The call that this answers, which is over at once if there is no message that its caller would have to take.
+    pub(super) fn ends(&mut self, call: Token) {
+        if let Answer::Message(_, open) = &mut self.0 {
+            *open = Some(call);
+        }
     }
 }
 
@@ -53,7 +61,9 @@ impl HttpBody for AnswerBody {
             return Pin::new(body).poll_frame(cx).map_ok(|frame| frame.map_data(AnswerData::Other));
         }
         let (frame, next) = match mem::replace(answer, Answer::Sent) {
-            Answer::Message(message) => (Some(Frame::data(AnswerData::Ready { message, sent: 0 })), Answer::Ok),
+            Answer::Message(message, call) => {
+                (Some(Frame::data(AnswerData::Ready { message, sent: 0, call })), Answer::Ok)
+            }
             Answer::Ok => {
                 let mut trailers = HeaderMap::with_capacity(1);
                 trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
@@ -67,7 +77,7 @@ impl HttpBody for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Answer::Message(_) | Answer::Ok => false,
+            Answer::Message(..) | Answer::Ok => false,
             Answer::Sent => true,
             Answer::Other(body) => body.is_end_stream(),
         }
@@ -76,7 +86,7 @@ impl HttpBody for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             // Not exact, or every answer would carry a `content-length`.
-            Answer::Message(_) | Answer::Ok | Answer::Sent => SizeHint::default(),
+            Answer::Message(..) | Answer::Ok | Answer::Sent => SizeHint::default(),
             Answer::Other(body) => body.size_hint(),
         }
     }
@@ -91,6 +101,8 @@ pub enum AnswerData {
         message: LengthPrefixed,
         /// How many of its bytes have been taken.
         sent: usize,
+        /// The call, which is open until this is dropped.
+        call: Option<Token>,
     },
     /// Bytes of another service.
     Other(Bytes),
@@ -103,7 +115,7 @@ impl Buf for AnswerData {
 
     fn chunk(&self) -> &[u8] {
         match self {
-            Self::Ready { message, sent } => &message.as_bytes()[*sent..],
+            Self::Ready { message, sent, .. } => &message.as_bytes()[*sent..],
             Self::Other(bytes) => bytes,
         }
     }
@@ -111,7 +123,7 @@ impl Buf for AnswerData {
     /// Panics, as `Buf` asks, when there are fewer.
     fn advance(&mut self, count: usize) {
         match self {
-            Self::Ready { message, sent } => {
+            Self::Ready { message, sent, .. } => {
                 assert!(count <= message.as_bytes().len() - *sent, "there are not {count} bytes left");
                 *sent += count;
             }
@@ -163,7 +175,9 @@ mod tests {
 
     #[test]
     fn a_piece_gives_its_bytes_in_turn_and_never_more() {
-        for mut data in [AnswerData::Ready { message: message(), sent: 0 }, AnswerData::Other(BYTES.to_vec().into())] {
+        for mut data in
+            [AnswerData::Ready { message: message(), sent: 0, call: None }, AnswerData::Other(BYTES.to_vec().into())]
+        {
             assert_eq!(data.remaining(), 8);
             data.advance(1);
             assert_eq!(data.chunk(), &BYTES[1..]);

@@ -12,15 +12,21 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::Either};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
+use prost::Message as _;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status, body::Body, codegen::StdError, service::Routes};
+use tonic_health::pb::HealthCheckRequest;
 use tower::Service as _;
 
 use super::{
+    Face, SMALL_REQUEST,
     answer_body::AnswerBody,
-    job_service::{DESCRIBE_JOB, JobService, SERVICE_NAME},
+    health,
+    job_service::{DESCRIBE_JOB, GRPC, JobService, SERVICE_NAME},
+    message,
+    open_calls::{Held, OpenCalls, OpenOnConnection, Token},
     status::{self, CallError},
     timeout,
 };
@@ -28,18 +34,24 @@ use crate::{
     caller::Caller,
     describe::Asker,
     job::InvalidField,
+    lifecycle::PhaseWatch,
     metrics::{CacheOutcome, Method},
+    proto::LengthPrefixed,
     traces::CallSpan,
 };
 
 mod event;
+mod held;
 mod limited;
 mod request_id;
 
 pub(super) use event::{About, Reporter};
+use held::HoldingBody;
 use limited::Limited;
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
 const DETAILS: &str = "grpc-status-details-bin";
 
@@ -69,26 +81,31 @@ impl From<Status> for Handled {
 }
 
 /// The services inside the envelope, for one caller.
-#[derive(Clone)]
 pub(super) struct Envelope {
     /// Without it, there is none here.
     jobs: Option<JobService>,
-    /// All other services.
+    /// The streams of the other services.
     routes: Routes,
+    phase: PhaseWatch,
+    open: Arc<OpenCalls>,
+    open_here: OpenOnConnection,
     caller: Arc<Caller>,
     reporter: Arc<Reporter>,
     max_call_duration: Duration,
 }
 
 impl Envelope {
-    pub(super) fn new(
-        jobs: Option<JobService>,
-        routes: Routes,
-        caller: &Caller,
-        reporter: Arc<Reporter>,
-        max_call_duration: Duration,
-    ) -> Self {
-        Self { jobs, routes, caller: Arc::new(caller.clone()), reporter, max_call_duration }
+    pub(super) fn new(face: &Face, caller: &Caller) -> Self {
+        Self {
+            jobs: face.jobs.clone(),
+            routes: face.routes.clone(),
+            phase: face.phase.clone(),
+            open: Arc::clone(&face.open),
+            open_here: OpenOnConnection::default(),
+            caller: Arc::new(caller.clone()),
+            reporter: Arc::clone(&face.reporter),
+            max_call_duration: face.max_call_duration,
+        }
     }
 
     /// Answers a call. What can be done at once is done here, so that the future holds no more than what it waits for.
@@ -119,21 +136,44 @@ impl Envelope {
         }
     }
 
-    /// What a call asks for.
+    /// What a call asks for. Its headers, of which there may be many, go no further.
     fn work<B>(&self, request: Request<B>, received: Instant, is_ours: bool) -> Work<B> {
         let timeout = match screen(&request) {
             Ok(timeout) => timeout,
             Err(refused) => return Work::Refused(refused),
         };
-        match &self.jobs {
-            Some(_) if request.uri().path() == DESCRIBE_JOB => {
-                Work::DescribeJob { body: request.into_body(), received, timeout }
+        let refused = |error| Work::Refused(Box::new(status::of(error).into()));
+        let call = match self.open.begin() {
+            Ok(call) => call,
+            Err(error) => return refused(error),
+        };
+        if self.jobs.is_some() && request.uri().path() == DESCRIBE_JOB {
+            return Work::DescribeJob { body: request.into_body(), received, timeout, call };
+        }
+        let method = Method::of_path(request.uri().path());
+        let end = received + timeout.map_or(self.max_call_duration, |timeout| timeout.min(self.max_call_duration));
+        let (held, ends) = match method {
+            Method::HealthCheck => return Work::HealthCheck(Box::new((request.into_body(), end, call))),
+            // Lasts as long as its caller likes.
+            Method::HealthWatch => {
+                (self.open.begin_watch(call, &self.open_here), timeout.map(|timeout| received + timeout))
             }
-            Some(_) if is_ours => {
-                let what = "the only method is DescribeJob".to_owned();
-                Work::Refused(Box::new(status::of(CallError::Unimplemented(what)).into()))
+            // What comes meanwhile is kept in memory.
+            Method::Reflection | Method::ReflectionAlpha => {
+                (self.open.begin_reflection(call, &self.open_here), Some(end))
             }
-            Some(_) | None => Work::Elsewhere(Box::new((request, received, timeout))),
+            Method::DescribeJob | Method::Unknown => {
+                let what = if self.jobs.is_some() && is_ours {
+                    "the only method is DescribeJob"
+                } else {
+                    "no such service or method"
+                };
+                return refused(CallError::Unimplemented(what.to_owned()));
+            }
+        };
+        match held {
+            Ok(held) => Work::Stream(Box::new(Stream { request: bare(request, method), end, ends, held })),
+            Err(error) => refused(error),
         }
     }
 
@@ -144,23 +184,27 @@ impl Envelope {
     {
         // Not by pairs: they would stay in the future beside their parts.
         match work {
-            Work::DescribeJob { body, received, timeout } => match &self.jobs {
+            Work::DescribeJob { body, received, timeout, call } => match &self.jobs {
                 Some(jobs) => {
                     let asker = self.caller.identity.as_ref();
                     let context = CallContext { received, timeout, asker, span, about };
                     match jobs.deadline(&context) {
                         Some(deadline) => {
-                            jobs.describe_job(body, &context, deadline).await.unwrap_or_else(Handled::from)
+                            let handled = jobs.describe_job(body, &context, deadline).await;
+                            let mut handled = handled.unwrap_or_else(Handled::from);
+                            handled.response.body_mut().ends(call);
+                            handled
                         }
                         None => status::of(CallError::NoTime).into(),
                     }
                 }
                 None => status::of(CallError::Unimplemented("no such service or method".to_owned())).into(),
             },
-            Work::Elsewhere(call) => {
-                let (request, received, timeout) = *call;
-                Box::pin(self.handle_elsewhere(request, received, timeout)).await
+            Work::HealthCheck(check) => {
+                let (body, end, call) = *check;
+                Box::pin(self.check_health(body, end, call)).await
             }
+            Work::Stream(stream) => Box::pin(self.begin_stream(*stream)).await,
             Work::Refused(refused) => *refused,
         }
     }
@@ -168,37 +212,91 @@ impl Envelope {
 
 /// What is to be done for a call.
 enum Work<B> {
-    DescribeJob { body: B, received: Instant, timeout: Option<Duration> },
-    Elsewhere(Box<(Request<B>, Instant, Option<Duration>)>),
+    DescribeJob {
+        body: B,
+        received: Instant,
+        timeout: Option<Duration>,
+        call: Token,
+    },
+    /// The request, until when it is waited for, and the call.
+    HealthCheck(Box<(B, Instant, Token)>),
+    Stream(Box<Stream<B>>),
     Refused(Box<Handled>),
 }
 
+/// A stream of another service that is to begin.
+struct Stream<B> {
+    request: Request<B>,
+    /// When it must have begun.
+    end: Instant,
+    /// When it must have ended, if at any time.
+    ends: Option<Instant>,
+    held: Held,
+}
+
 impl Envelope {
-    /// The other services' calls: answered, or their streams begun, within the time that any call has.
-    async fn handle_elsewhere<B>(&self, request: Request<B>, received: Instant, timeout: Option<Duration>) -> Handled
+    /// Answers `Health/Check`. One whose request is complete waits for nothing, however many others do.
+    async fn check_health<B>(&self, body: B, end: Instant, call: Token) -> Handled
+    where
+        B: HttpBody<Data = Bytes>,
+    {
+        let message = tokio::select! {
+            biased;
+            message = message::receive(body, SMALL_REQUEST) => message,
+            error = self.open.check_is_unfinished(&self.open_here, end) => Err(error),
+        };
+        let request = message.and_then(|message| {
+            HealthCheckRequest::decode(message).map_err(|error| CallError::NoRequest(error.to_string()))
+        });
+        let answer = request.map_err(status::of).and_then(|request| health::check(&request, self.phase.current()));
+        match answer {
+            Ok(answer) => {
+                let mut body = AnswerBody::ready(LengthPrefixed::of(&answer));
+                body.ends(call);
+                let mut response = Response::new(body);
+                response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+                Handled { response, outcome: None }
+            }
+            Err(status) => status.into(),
+        }
+    }
+
+    /// Begins a stream within the time that any call has.
+    async fn begin_stream<B>(&self, stream: Stream<B>) -> Handled
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        let method = Method::of_path(request.uri().path());
-        let limit = timeout.map_or(self.max_call_duration, |timeout| timeout.min(self.max_call_duration));
-        let Ok(Ok(response)) = timeout_at(received + limit, self.routes.clone().call(request)).await else {
-            return status::of(CallError::NoTime).into();
+        let Stream { request, end, ends, mut held } = stream;
+        let begun = tokio::select! {
+            biased;
+            begun = timeout_at(end, self.routes.clone().call(request)) => begun,
+            () = held.lost() => return status::of(CallError::TooManyCalls).into(),
         };
-        let end = match method {
-            // Lasts as long as its caller likes.
-            Method::HealthWatch => timeout.map(|timeout| received + timeout),
-            // What comes meanwhile is kept in memory.
-            Method::Reflection | Method::ReflectionAlpha => Some(received + limit),
-            // Their answers are complete.
-            Method::HealthCheck | Method::DescribeJob | Method::Unknown => None,
-        };
-        let response = with_details(response).map(|body| match end {
-            Some(end) => AnswerBody::from(Body::new(Limited::new(body, end))),
-            None => AnswerBody::from(body),
+        let Ok(Ok(response)) = begun else { return status::of(CallError::NoTime).into() };
+        let response = with_details(response).map(|body| {
+            let body = Body::new(HoldingBody::new(body, held));
+            AnswerBody::from(match ends {
+                Some(end) => Body::new(Limited::new(body, end)),
+                None => body,
+            })
         });
         Handled { response, outcome: None }
     }
+}
+
+/// The request with what tonic reads of it and no more: the rest may be a thousand header fields, which would stay in memory
+/// for as long as the stream.
+fn bare<B>(request: Request<B>, method: Method) -> Request<B> {
+    let (mut parts, body) = request.into_parts();
+    let mut bare = Request::new(body);
+    *bare.method_mut() = http::Method::POST;
+    *bare.uri_mut() = http::Uri::from_static(method.name());
+    *bare.headers_mut() = [GRPC_ENCODING, GRPC_ACCEPT_ENCODING]
+        .into_iter()
+        .filter_map(|name| parts.headers.remove(&name).map(|value| (name, value)))
+        .collect::<HeaderMap>();
+    bare
 }
 
 /// Whether a path is a method of the job service: `/service/method`.
@@ -265,15 +363,16 @@ mod tests {
 
     use http_body_util::Full;
 
-    use super::*;
-    use crate::{metrics::CallMetrics, traces::Tracer};
+    use super::{super::GrpcSettings, *};
+    use crate::{lifecycle::Lifecycle, metrics::CallMetrics};
 
     /// It is moved several times before it is first polled, and a hit needs little of it.
     #[test]
     fn the_future_of_a_call_is_small() {
-        let reporter = Arc::new(Reporter::new(CallMetrics::default(), 0, Tracer::default()));
         let caller = Caller::anonymous(([127, 0, 0, 1], 1).into());
-        let envelope = Arc::new(Envelope::new(None, Routes::default(), &caller, reporter, Duration::from_secs(1)));
+        let phase = Lifecycle::new().watch();
+        let face = Face::health_only(&phase, &GrpcSettings::default(), &CallMetrics::default());
+        let envelope = Arc::new(Envelope::new(&face, &caller));
         let answering = envelope.answer(Request::new(Full::<Bytes>::default()));
         assert!(size_of_val(&answering) < 1536, "{} bytes", size_of_val(&answering));
     }

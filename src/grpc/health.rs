@@ -61,15 +61,20 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
 }
 
+/// The answer to a check in this phase.
+pub(super) fn check(request: &HealthCheckRequest, phase: Phase) -> Result<HealthCheckResponse, Status> {
+    match Subject::named(&request.service) {
+        Subject::Unknown => {
+            Err(Status::not_found("unknown service; known are \"\", liveness, readiness and the job service"))
+        }
+        subject => Ok(response(subject.status(phase))),
+    }
+}
+
 #[tonic::async_trait]
 impl Health for PhaseHealth {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
-        match Subject::named(&request.get_ref().service) {
-            Subject::Unknown => {
-                Err(Status::not_found("unknown service; known are \"\", liveness, readiness and the job service"))
-            }
-            subject => Ok(Response::new(response(subject.status(self.phase.current())))),
-        }
+        check(request.get_ref(), self.phase.current()).map(Response::new)
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;

@@ -2,7 +2,7 @@
 //!
 //! Written by hand instead of generated, for one reason: its answers are bytes that are ready, not messages to encode.
 
-use std::{fmt, time::Duration};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
@@ -16,6 +16,7 @@ use super::{
     cache_status::{AGE, CACHE_STATUS, age, cache_status},
     call::{About, CallContext, Handled},
     message,
+    open_calls::OpenCalls,
     question::Question,
     status::{self, CallError},
 };
@@ -31,7 +32,7 @@ pub(super) const SERVICE_NAME: &str = "glacier.jobs.v1.JobService";
 /// Its only method's path.
 pub(super) const DESCRIBE_JOB: &str = "/glacier.jobs.v1.JobService/DescribeJob";
 
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+pub(super) const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// Room for these, `cache-status` and the request's id.
 const HEADERS: usize = 4;
 
@@ -45,6 +46,7 @@ pub(super) struct JobService {
     describer: Describer,
     policy: Option<PolicySource>,
     phase: PhaseWatch,
+    open: Arc<OpenCalls>,
     max_call_duration: Duration,
     max_request_bytes: usize,
 }
@@ -60,12 +62,14 @@ impl JobService {
         describer: Describer,
         policy: Option<PolicySource>,
         phase: PhaseWatch,
+        open: Arc<OpenCalls>,
         settings: &GrpcSettings,
     ) -> Self {
         Self {
             describer,
             policy,
             phase,
+            open,
             max_call_duration: settings.max_call_duration,
             max_request_bytes: settings.max_request_bytes,
         }
@@ -95,7 +99,8 @@ impl JobService {
         if permission.is_err() {
             return Err(status::of(CallError::NotAllowed { key, caller: asker.map(AsRef::as_ref) }));
         }
-        let reply = self.describer.describe(key, asker, max_age, deadline, || self.stop()).await;
+        let describing = pin!(self.describer.describe(key, asker, max_age, deadline, || self.stop()));
+        let reply = self.open.wait(describing).await.map_err(status::of)?;
         Ok(respond(key, reply))
     }
 
@@ -113,11 +118,12 @@ impl JobService {
         }
     }
 
-    /// Resolves with the reason why a call cannot be waited for any longer.
+    /// Resolves with the reason why a request cannot be waited for any longer.
     async fn time_is_over(&self, deadline: Instant) -> CallError<'static> {
         tokio::select! {
             () = sleep_until(deadline) => CallError::NoTime,
             () = self.stop() => CallError::Draining,
+            error = self.open.is_unfinished() => error,
         }
     }
 

@@ -44,6 +44,10 @@ pub(super) enum CallError<'a> {
     Unimplemented(String),
     /// The call's time passed before its handler could answer.
     NoTime,
+    /// As many calls as allowed are open in the process.
+    TooManyCalls,
+    /// As many calls of this kind as allowed are open on the connection.
+    TooManyOnConnection,
     /// The process is about to end.
     Draining,
     /// A bug: the handler panicked.
@@ -78,6 +82,15 @@ pub(super) fn of(error: CallError<'_>) -> Status {
         CallError::Describe { error: DescribeError::DeadlineExceeded, .. } | CallError::NoTime => {
             let message = "the deadline passed before there was an answer";
             Answer::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).into()
+        }
+        CallError::TooManyCalls => {
+            Answer::new(Code::Unavailable, "GATEWAY_OVERLOADED", "this replica has too many open calls")
+                .retry_in(RETRY_TRANSIENT)
+                .into()
+        }
+        CallError::TooManyOnConnection => {
+            let message = "the connection has as many calls of this kind open as one may";
+            Answer::new(Code::ResourceExhausted, "CALLER_OVER_SHARE", message).retry_in(RETRY_TRANSIENT).into()
         }
         CallError::Describe { error: DescribeError::Interrupted, .. } | CallError::Draining => {
             let message = "this replica is shutting down; ask another";

@@ -6,7 +6,7 @@ use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
 use super::{
     histogram::{Histogram, Tick},
-    series::{Series, Word as _, vocabulary},
+    series::{Counters, Series, Word as _, vocabulary},
 };
 
 /// The latency buckets of gRFC A66, in microseconds; without its 0, which no call takes.
@@ -111,6 +111,22 @@ vocabulary! {
     }
 }
 
+vocabulary! {
+    /// What limits open calls.
+    pub enum OpenLimit {
+        /// Calls of all kinds in the process.
+        All = "all",
+        /// Those that wait for Glacier.
+        Waiting = "waiting",
+        /// Those whose request is not complete: the oldest was ended.
+        Unfinished = "unfinished",
+        /// Reflection, and health checks whose request is not complete: the oldest was ended.
+        Others = "others",
+        /// Calls of such a kind on one connection.
+        Connection = "connection",
+    }
+}
+
 impl Method {
     /// The method that a request's path names.
     pub fn of_path(path: &str) -> Self {
@@ -143,6 +159,7 @@ impl Method {
 pub struct CallMetrics {
     /// By [`Method`].
     methods: Arc<[MethodMetrics]>,
+    refused: Counters<OpenLimit>,
 }
 
 #[derive(Debug)]
@@ -154,8 +171,9 @@ struct MethodMetrics {
 }
 
 impl CallMetrics {
-    pub(super) fn in_registry(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
+    /// What has no name of go-grpc-prometheus gets one with our `prefix`.
+    pub(super) fn in_registry(registry: &mut Registry, prefix: &str) -> Self {
+        let metrics = Self { refused: Self::refused_in(registry.sub_registry_with_prefix(prefix)), ..Self::default() };
         let methods = || Method::ALL.iter().zip(metrics.methods.iter());
         let started = methods().map(|(method, of)| (method.labels(), of.started.clone()));
         registry.register("grpc_server_started", "Calls that came in", Series(started.collect()));
@@ -168,6 +186,16 @@ impl CallMetrics {
         let seconds = methods().map(|(method, of)| (method.labels(), of.seconds.clone()));
         registry.register("grpc_server_handling_seconds", "How long calls took", Series(seconds.collect()));
         metrics
+    }
+
+    fn refused_in(ours: &mut Registry) -> Counters<OpenLimit> {
+        let help = "Calls ended because as many as allowed were open, by the limit";
+        Counters::in_registry(ours, "open_calls_refused", help, "limit")
+    }
+
+    /// As many calls as allowed were open.
+    pub fn refused(&self, limit: OpenLimit) {
+        self.refused.of(limit).inc();
     }
 
     /// A call has come in.
@@ -191,7 +219,7 @@ impl Default for CallMetrics {
             handled: CallCode::ALL.iter().map(|_| Counter::default()).collect(),
             seconds: Histogram::new(Tick::Nanosecond, &bounds),
         };
-        Self { methods: Method::ALL.iter().map(of_method).collect() }
+        Self { methods: Method::ALL.iter().map(of_method).collect(), refused: Counters::default() }
     }
 }
 

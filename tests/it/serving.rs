@@ -23,7 +23,7 @@ use tonic_reflection::pb::{
     v1alpha,
 };
 
-use crate::support::gateway::{Gateway, PATIENCE, question};
+use crate::support::gateway::{Gateway, PATIENCE, Refusal, question};
 
 fn about(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }
@@ -273,6 +273,9 @@ async fn callers_do_not_notice_that_connections_age() {
 async fn health_takes_no_larger_messages_than_the_rest() {
     let gateway = Gateway::start().await;
     let mut health = HealthClient::new(gateway.channel().await);
-    let status = health.check(about(&"x".repeat(17 * 1024))).await.unwrap_err();
+    let large = "x".repeat(17 * 1024);
+    let refusal = Refusal::of(health.check(about(&large)).await);
+    assert_eq!((refusal.code, refusal.reason()), (Code::InvalidArgument, "INVALID_REQUEST"));
+    let status = health.watch(about(&large)).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
 }

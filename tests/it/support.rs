@@ -9,6 +9,7 @@ pub(crate) mod gateway;
 pub(crate) mod page;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod raw;
 pub(crate) mod relay;
 pub(crate) mod tls;
 pub(crate) mod tls_caller;

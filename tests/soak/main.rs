@@ -6,7 +6,7 @@
 //!
 //! Everything runs in this process and on loopback. Every answer is checked for truth while it comes in ([`jobs`]); after
 //! a warm-up, and again at the end, memory, descriptors and tasks are compared ([`vitals`]), and upstream requests are
-//! counted against the bound. It ends with a summary, and with exit code 1 if anything was wrong. Times are printed,
+//! counted against the bound. All the time hostile callers take what they can get ([`hostile`]), and memory has a ceiling. It ends with a summary, and with exit code 1 if anything was wrong. Times are printed,
 //! never judged: the machine may be busy.
 
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the summary is the point")]
 
 mod callers;
+mod hostile;
 mod jobs;
 mod tally;
 mod vitals;
@@ -65,9 +66,9 @@ async fn soak(length: Duration) -> Arc<Tally> {
     println!("soaking for {length:?}: {JOBS} jobs at a time, {} callers", callers::CALLERS);
 
     let idle = Vitals::read(&world);
-    stress(&world, length / 4).await;
+    stress(&world, &idle, length / 4).await;
     let warm = Vitals::once_calm(&world, &idle).await;
-    stress(&world, length * 3 / 4).await;
+    stress(&world, &warm, length * 3 / 4).await;
     let end = Vitals::once_calm(&world, &idle).await;
 
     for complaint in end.compared_with(&warm) {
@@ -84,11 +85,13 @@ async fn soak(length: Duration) -> Arc<Tally> {
 }
 
 /// Weather and callers for this long; returns when no caller waits for an answer any more.
-async fn stress(world: &Arc<World>, length: Duration) {
+async fn stress(world: &Arc<World>, floor: &Vitals, length: Duration) {
     let until = Instant::now() + length;
     let weather = tokio::spawn(weather::rage(Arc::clone(world), until));
     let progress = tokio::spawn(jobs::replace_the_gone(Arc::clone(world), until));
+    let hostile = tokio::spawn(hostile::assail(Arc::clone(world), floor.clone(), until));
     callers::call(world, until).await;
+    hostile.await.expect("the hostile do not panic");
     weather.await.expect("the weather does not panic");
     progress.await.expect("replacing jobs does not panic");
 }

@@ -60,13 +60,20 @@ impl Vitals {
         }
     }
 
+    /// What memory may be, now that so many requests and jobs are remembered.
+    fn allowed_since(&self, before: &Self) -> usize {
+        let kept = |vitals: &Self| vitals.requests.min(REQUESTS_KEPT);
+        before.resident + (kept(self) - kept(before)) * BYTES_PER_REQUEST + (self.jobs - before.jobs) * BYTES_PER_JOB
+    }
+
+    /// Bytes of memory that are more than before for no reason that lasts.
+    pub(crate) fn grown_since(&self, before: &Self) -> usize {
+        self.resident.saturating_sub(self.allowed_since(before))
+    }
+
     /// What has grown since `before` and should not have.
     pub(crate) fn compared_with(&self, before: &Self) -> Vec<String> {
-        let kept = |vitals: &Self| vitals.requests.min(REQUESTS_KEPT);
-        let allowed = before.resident
-            + (kept(self) - kept(before)) * BYTES_PER_REQUEST
-            + (self.jobs - before.jobs) * BYTES_PER_JOB
-            + BYTES_LOOSE;
+        let allowed = self.allowed_since(before) + BYTES_LOOSE;
         let mut complaints = Vec::new();
         if self.resident > allowed {
             complaints.push(format!(

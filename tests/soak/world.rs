@@ -74,6 +74,10 @@ impl World {
         Arc::new(Self { emulator, jobs, tally, clock, clients, address, stop, served })
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// One of the lasting connections; now and then, a new one.
     pub(crate) fn client(&self) -> Client {
         if fastrand::u8(..) == 0 { client(self.address) } else { self.clients[fastrand::usize(..CONNECTIONS)].clone() }
