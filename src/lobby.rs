@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 /// A lobby. Shared by those who may enter.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct Lobby {
 #[derive(Debug, Default)]
 struct Waiting {
     entered: u64,
-    /// By the order of entering. Dropped senders tell their seats that they are lost.
-    calls: BTreeMap<u64, oneshot::Sender<()>>,
+    /// By the order of entering: since when, and what tells a seat that it is lost by being dropped.
+    taken: BTreeMap<u64, (Instant, oneshot::Sender<()>)>,
 }
 
 /// A seat until this is dropped, or until it is lost, which is when this resolves.
@@ -56,16 +56,23 @@ impl Lobby {
     pub fn enter(self: &Arc<Self>) -> (Seat, Entered) {
         let (kept, is_lost) = oneshot::channel();
         let mut waiting = self.waiting();
-        let entered = if waiting.calls.len() < self.seats {
+        let entered = if waiting.taken.len() < self.seats {
             Entered::Freely
         } else {
-            waiting.calls.pop_first();
+            waiting.taken.pop_first();
             Entered::InPlaceOfTheOldest
         };
         let number = waiting.entered;
         waiting.entered += 1;
-        waiting.calls.insert(number, kept);
+        waiting.taken.insert(number, (Instant::now(), kept));
         (Seat { lobby: Arc::clone(self), number, is_lost }, entered)
+    }
+
+    /// Since when the one who would have to leave for the next has waited; `None` if there is a seat.
+    pub fn full_since(&self) -> Option<Instant> {
+        let waiting = self.waiting();
+        let oldest = waiting.taken.first_key_value().map(|(_, (since, _))| *since);
+        oldest.filter(|_| waiting.taken.len() >= self.seats)
     }
 
     /// It is whole between any two statements, so a panic elsewhere does not spoil it.
@@ -85,7 +92,7 @@ impl Future for Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.lobby.waiting().calls.remove(&self.number);
+        self.lobby.waiting().taken.remove(&self.number);
     }
 }
 
@@ -122,6 +129,6 @@ mod tests {
             assert_eq!(entered, Entered::Freely);
             drop(seat);
         }
-        assert!(lobby.waiting().calls.is_empty());
+        assert!(lobby.waiting().taken.is_empty());
     }
 }

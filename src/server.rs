@@ -186,6 +186,7 @@ impl<S: Serve, F: Fn(Caller) -> S + Send + Sync + 'static> Connections<F> {
     async fn accept(&self, listener: &TcpListener) -> Infallible {
         loop {
             let (stream, peer) = listener::accept(listener).await;
+            self.places.ready().await;
             let Some(seat) = self.places.enter(peer) else { continue };
             let connection = self.converse(stream, peer, seat);
             let close = self.close.clone();

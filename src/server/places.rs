@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 
 use crate::{
@@ -27,6 +27,9 @@ use super::descriptors::Room;
 
 /// A flood of connections must not become a flood of warnings.
 const WARNING_PAUSE: Duration = Duration::from_secs(1);
+
+/// For how long a stranger has its seat in any case. At most 51,200 are turned away in a second then.
+const LEAST_STAY: Duration = Duration::from_millis(20);
 
 /// The places of one listener.
 pub(super) struct Places {
@@ -71,6 +74,14 @@ impl Places {
             full: Mutex::default(),
             over_share: Mutex::default(),
             metrics,
+        }
+    }
+
+    /// Resolves when a new connection may enter. While there are seats, that is at once; else when the oldest stranger has had
+    /// time to be read: what it sent may be there already, when many come in one piece.
+    pub(super) async fn ready(&self) {
+        if let Some(since) = self.strangers.full_since() {
+            sleep_until(since + LEAST_STAY).await;
         }
     }
 
@@ -228,6 +239,20 @@ mod tests {
         assert!(place.is_some() && places.enter(peer()).is_none());
         drop(place);
         assert!(places.enter(peer()).is_some());
+    }
+
+    /// D20: who comes in a crowd is not closed before what it sent could be read.
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_has_its_seat_for_a_moment_in_any_case() {
+        let (places, start) = (places(1, None), Instant::now());
+        let [first, _second] = [(); 2].map(|()| places.enter(peer()));
+        places.ready().await;
+        assert_eq!(start.elapsed(), LEAST_STAY);
+        places.ready().await;
+        assert_eq!(start.elapsed(), LEAST_STAY, "it had its time");
+        drop(first);
+        let _third = (places.ready().await, places.enter(peer()));
+        assert_eq!(start.elapsed(), LEAST_STAY, "there was a seat");
     }
 
     #[test]
