@@ -22,8 +22,8 @@ pub struct AnswerBody(Answer);
 
 #[derive(Debug, Default)]
 enum Answer {
-    /// A message with its prefix, then the status OK. The call is open until the message is written.
-    Message(LengthPrefixed, Option<Token>),
+    /// A message with its prefix, then the status OK.
+    Message(LengthPrefixed, Token),
     Ok,
     #[default]
     Sent,
@@ -32,16 +32,9 @@ enum Answer {
 }
 
 impl AnswerBody {
-    /// A message, with its prefix, and the status OK.
-    pub(super) fn ready(message: LengthPrefixed) -> Self {
-        Self(Answer::Message(message, None))
-    }
-
-    /// The call that this answers, which is over at once if there is no message that its caller would have to take.
-    pub(super) fn ends(&mut self, call: Token) {
-        if let Answer::Message(_, open) = &mut self.0 {
-            *open = Some(call);
-        }
+    /// A message, with its prefix, and the status OK. The call is open until the message is written.
+    pub(super) fn ready(message: LengthPrefixed, call: Token) -> Self {
+        Self(Answer::Message(message, call))
     }
 }
 
@@ -102,7 +95,7 @@ pub enum AnswerData {
         /// How many of its bytes have been taken.
         sent: usize,
         /// The call, which is open until this is dropped.
-        call: Option<Token>,
+        call: Token,
     },
     /// Bytes of another service.
     Other(Bytes),
@@ -159,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_its_message_and_then_ok() {
-        let body = AnswerBody::ready(message());
+        let body = AnswerBody::ready(message(), Token::default());
         assert!(!body.is_end_stream() && body.size_hint().exact().is_none());
         let all = body.collect().await.unwrap();
         assert_eq!(all.trailers().unwrap()["grpc-status"], "0");
@@ -175,9 +168,10 @@ mod tests {
 
     #[test]
     fn a_piece_gives_its_bytes_in_turn_and_never_more() {
-        for mut data in
-            [AnswerData::Ready { message: message(), sent: 0, call: None }, AnswerData::Other(BYTES.to_vec().into())]
-        {
+        for mut data in [
+            AnswerData::Ready { message: message(), sent: 0, call: Token::default() },
+            AnswerData::Other(BYTES.to_vec().into()),
+        ] {
             assert_eq!(data.remaining(), 8);
             data.advance(1);
             assert_eq!(data.chunk(), &BYTES[1..]);

@@ -143,10 +143,7 @@ impl Envelope {
             Err(refused) => return Work::Refused(refused),
         };
         let refused = |error| Work::Refused(Box::new(status::of(error).into()));
-        let call = match self.open.begin() {
-            Ok(call) => call,
-            Err(error) => return refused(error),
-        };
+        let Some(call) = self.open.begin() else { return refused(CallError::TooManyCalls) };
         if self.jobs.is_some() && request.uri().path() == DESCRIBE_JOB {
             return Work::DescribeJob { body: request.into_body(), received, timeout, call };
         }
@@ -190,10 +187,7 @@ impl Envelope {
                     let context = CallContext { received, timeout, asker, span, about };
                     match jobs.deadline(&context) {
                         Some(deadline) => {
-                            let handled = jobs.describe_job(body, &context, deadline).await;
-                            let mut handled = handled.unwrap_or_else(Handled::from);
-                            handled.response.body_mut().ends(call);
-                            handled
+                            jobs.describe_job(body, &context, call, deadline).await.unwrap_or_else(Handled::from)
                         }
                         None => status::of(CallError::NoTime).into(),
                     }
@@ -251,9 +245,7 @@ impl Envelope {
         let answer = request.map_err(status::of).and_then(|request| health::check(&request, self.phase.current()));
         match answer {
             Ok(answer) => {
-                let mut body = AnswerBody::ready(LengthPrefixed::of(&answer));
-                body.ends(call);
-                let mut response = Response::new(body);
+                let mut response = Response::new(AnswerBody::ready(LengthPrefixed::of(&answer), call));
                 response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
                 Handled { response, outcome: None }
             }

@@ -2,7 +2,7 @@
 //!
 //! Written by hand instead of generated, for one reason: its answers are bytes that are ready, not messages to encode.
 
-use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
@@ -16,7 +16,7 @@ use super::{
     cache_status::{AGE, CACHE_STATUS, age, cache_status},
     call::{About, CallContext, Handled},
     message,
-    open_calls::OpenCalls,
+    open_calls::{OpenCalls, Token},
     question::Question,
     status::{self, CallError},
 };
@@ -84,6 +84,7 @@ impl JobService {
         &self,
         body: B,
         call: &CallContext<'_>,
+        open: Token,
         deadline: Instant,
     ) -> Result<Handled, Status>
     where
@@ -99,9 +100,17 @@ impl JobService {
         if permission.is_err() {
             return Err(status::of(CallError::NotAllowed { key, caller: asker.map(AsRef::as_ref) }));
         }
-        let describing = pin!(self.describer.describe(key, asker, max_age, deadline, || self.stop()));
-        let reply = self.open.wait(describing).await.map_err(status::of)?;
-        Ok(respond(key, reply))
+        let mut is_one_too_many = false;
+        // Called only by who has to wait, and there until the wait is over.
+        let stop = async || match self.open.begin_to_wait() {
+            Some(_waiting) => self.stop().await,
+            None => is_one_too_many = true,
+        };
+        let reply = self.describer.describe(key, asker, max_age, deadline, stop).await;
+        if is_one_too_many {
+            return Err(status::of(CallError::TooManyCalls));
+        }
+        Ok(respond(key, reply, open))
     }
 
     /// The request's message, unless it takes too long to come.
@@ -147,10 +156,10 @@ impl JobService {
     }
 }
 
-fn respond(key: &JobKey, reply: Reply) -> Handled {
+fn respond(key: &JobKey, reply: Reply, open: Token) -> Handled {
     let mut response = match reply.result {
         Ok(answer) => {
-            let mut response = Response::new(AnswerBody::ready(answer.message));
+            let mut response = Response::new(AnswerBody::ready(answer.message, open));
             let headers = response.headers_mut();
             headers.reserve(HEADERS);
             headers.insert(header::CONTENT_TYPE, GRPC);

@@ -4,12 +4,7 @@
 //! come again. Nobody is kept out for long by calls that only sit there: an unfinished request sits in a lobby, of which
 //! the oldest leaves for the next, and calls that wait for Glacier leave room for those that memory answers.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::Pin,
-    sync::Arc,
-    task::Poll,
-};
+use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -53,8 +48,8 @@ impl Default for OpenCallLimits {
 #[derive(Debug, Default)]
 struct Tally(Arc<()>);
 
-/// Counted until it is dropped.
-#[derive(Debug)]
+/// Counted until it is dropped; of nothing, by default.
+#[derive(Debug, Default)]
 pub struct Token {
     _of: Arc<()>,
 }
@@ -113,30 +108,22 @@ impl OpenCalls {
         Self { limits, all: Tally::default(), waiting: Tally::default(), unfinished, others, metrics }
     }
 
-    /// A call has come.
-    pub(super) fn begin(&self) -> Result<Token, CallError<'static>> {
-        self.all.take(self.limits.all).ok_or_else(|| self.too_many(OpenLimit::All))
+    /// A call has come; `None`: it is one too many ([`CallError::TooManyCalls`]).
+    pub(super) fn begin(&self) -> Option<Token> {
+        self.take(&self.all, self.limits.all, OpenLimit::All)
     }
 
-    /// Does what may have to wait for Glacier. What is ready at once, as a hit is, is never refused and costs nothing here.
-    pub(super) async fn wait<T>(
-        &self,
-        // By reference: a future that is handed over is in the other one twice.
-        mut work: Pin<&mut impl Future<Output = T>>,
-    ) -> Result<T, CallError<'static>> {
-        let mut token = None;
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending if token.is_none() => {
-                token = self.waiting.take(self.limits.waiting);
-                match token {
-                    Some(_) => Poll::Pending,
-                    None => Poll::Ready(Err(self.too_many(OpenLimit::Waiting))),
-                }
-            }
-            Poll::Pending => Poll::Pending,
-        })
-        .await
+    /// The same of a call of the job service that has to wait for Glacier. What is ready at once, as a hit is, does not ask.
+    pub(super) fn begin_to_wait(&self) -> Option<Token> {
+        self.take(&self.waiting, self.limits.waiting, OpenLimit::Waiting)
+    }
+
+    fn take(&self, tally: &Tally, most: usize, limit: OpenLimit) -> Option<Token> {
+        let token = tally.take(most);
+        if token.is_none() {
+            self.metrics.refused(limit);
+        }
+        token
     }
 
     /// A request to the job service is not complete. Resolves if it must not be waited for any longer.
@@ -174,11 +161,6 @@ impl OpenCalls {
         seat
     }
 
-    fn too_many(&self, limit: OpenLimit) -> CallError<'static> {
-        self.metrics.refused(limit);
-        CallError::TooManyCalls
-    }
-
     fn too_many_here(&self) -> CallError<'static> {
         self.metrics.refused(OpenLimit::Connection);
         CallError::TooManyOnConnection
@@ -187,13 +169,6 @@ impl OpenCalls {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::{pending, ready},
-        pin::pin,
-    };
-
-    use futures_util::FutureExt as _;
-
     use super::*;
 
     fn open_calls(all: usize, waiting: usize) -> OpenCalls {
@@ -204,24 +179,20 @@ mod tests {
     fn a_call_that_ends_makes_room_for_another() {
         let open = open_calls(2, 1);
         let calls = [open.begin(), open.begin()];
-        assert!(calls.iter().all(Result::is_ok));
+        assert!(calls.iter().all(Option::is_some));
         for _ in 0..3 {
-            assert!(matches!(open.begin(), Err(CallError::TooManyCalls)));
+            assert!(open.begin().is_none());
         }
         drop(calls);
-        assert!(open.begin().is_ok() && open.begin().is_ok());
+        assert!([open.begin(), open.begin()].iter().all(Option::is_some));
     }
 
     #[test]
-    fn when_too_many_wait_one_more_is_refused_and_what_is_ready_is_not() {
+    fn a_call_that_waits_no_more_makes_room_for_another() {
         let open = open_calls(10, 1);
-        let mut never = Box::pin(pending::<()>());
-        let mut waiting = Box::pin(open.wait(never.as_mut()));
-        assert!(waiting.as_mut().now_or_never().is_none());
-        assert!(waiting.as_mut().now_or_never().is_none(), "it counts once");
-        assert!(matches!(open.wait(pin!(pending::<()>())).now_or_never(), Some(Err(CallError::TooManyCalls))));
-        assert!(matches!(open.wait(pin!(ready(1))).now_or_never(), Some(Ok(1))));
+        let waiting = open.begin_to_wait();
+        assert!(waiting.is_some() && open.begin_to_wait().is_none());
         drop(waiting);
-        assert!(open.wait(pin!(pending::<()>())).now_or_never().is_none());
+        assert!(open.begin_to_wait().is_some());
     }
 }
