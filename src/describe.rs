@@ -21,7 +21,7 @@ mod answer;
 mod flights;
 
 pub use crate::upstream::admission::{Asker, FetchLimits};
-pub use answer::{Answer, CacheStatus, DescribeError, Forwarded, NotForwarded, Reply, StaleBecause};
+pub use answer::{Answer, CacheStatus, DescribeError, Forwarded, Interruption, NotForwarded, Reply, StaleBecause};
 use flights::{Flights, Joined, Purpose};
 
 /// Settings of the use case.
@@ -84,7 +84,7 @@ impl Describer {
         asker: Asker<'_>,
         max_age: Option<Duration>,
         deadline: Instant,
-        stop: impl AsyncFnOnce(),
+        stop: impl AsyncFnOnce() -> Interruption,
     ) -> Reply {
         let reply = self.answer(key, asker, max_age, deadline, stop).await;
         self.metrics.answered(reply.status.outcome(), reply.result.as_ref().ok().map(|answer| answer.age));
@@ -97,7 +97,7 @@ impl Describer {
         asker: Asker<'_>,
         max_age: Option<Duration>,
         deadline: Instant,
-        stop: impl AsyncFnOnce(),
+        stop: impl AsyncFnOnce() -> Interruption,
     ) -> Reply {
         let max_age = max_age.map(|age| age.max(self.cache.settings().max_age_floor));
         // What is known about `-` belongs to the account that it stood for at the time.
@@ -123,7 +123,7 @@ impl Describer {
         asker: Asker<'_>,
         max_age: Option<Duration>,
         deadline: Instant,
-        stop: impl AsyncFnOnce(),
+        stop: impl AsyncFnOnce() -> Interruption,
         reason: Forwarded,
     ) -> Reply {
         let waiting = async {
@@ -146,9 +146,9 @@ impl Describer {
             stale = self.time_is_over(key, max_age, deadline, reason) => {
                 stale.unwrap_or_else(|| without(DescribeError::DeadlineExceeded))
             }
-            () = stop() => {
-                let stale = self.stale(key, max_age, StaleBecause::Draining);
-                stale.unwrap_or_else(|| without(DescribeError::Interrupted))
+            interruption = stop() => {
+                let stale = self.stale(key, max_age, interruption.into());
+                stale.unwrap_or_else(|| without(DescribeError::Interrupted(interruption)))
             }
         }
     }

@@ -52,12 +52,30 @@ pub enum DescribeError {
     /// The caller's deadline passed first.
     #[error("the deadline passed before Glacier answered")]
     DeadlineExceeded,
-    /// The caller was asked to wait no longer, and there was nothing to give.
+    /// The caller was asked to wait no longer, for this reason, and there was nothing to give.
     #[error("told to stop waiting before Glacier answered")]
-    Interrupted,
+    Interrupted(Interruption),
     /// A bug: the fetch ended without an outcome.
     #[error("the fetch panicked")]
     FetchPanicked,
+}
+
+/// Why a caller is not to wait, or not any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interruption {
+    /// The process is about to end.
+    Draining,
+    /// Too many callers wait already.
+    Overloaded,
+}
+
+impl From<Interruption> for StaleBecause {
+    fn from(interruption: Interruption) -> Self {
+        match interruption {
+            Interruption::Draining => Self::Draining,
+            Interruption::Overloaded => Self::Overloaded,
+        }
+    }
 }
 
 impl DescribeError {
@@ -142,6 +160,8 @@ pub enum StaleBecause {
     Deadline,
     /// The process is about to end.
     Draining,
+    /// Too many callers wait already.
+    Overloaded,
 }
 
 impl CacheStatus {
@@ -160,6 +180,7 @@ impl CacheStatus {
                 StaleBecause::Slow => CacheOutcome::StaleWhileRevalidate,
                 StaleBecause::Deadline => CacheOutcome::StaleAtDeadline,
                 StaleBecause::Draining => CacheOutcome::StaleWhileDraining,
+                StaleBecause::Overloaded => CacheOutcome::StaleIfOverloaded,
             },
             Self::Cooldown => CacheOutcome::Cooldown,
             Self::NotForwarded(because) => match because {
@@ -204,6 +225,7 @@ mod tests {
             stale(StaleBecause::Slow),
             stale(StaleBecause::Deadline),
             stale(StaleBecause::Draining),
+            stale(StaleBecause::Overloaded),
             CacheStatus::Cooldown,
             CacheStatus::NotForwarded(NotForwarded::HeldBack),
             CacheStatus::NotForwarded(NotForwarded::Overloaded),

@@ -65,6 +65,7 @@ fn render(status: CacheStatus) -> String {
                 StaleBecause::Slow => "stale-while-revalidate",
                 StaleBecause::Deadline => "stale-at-deadline",
                 StaleBecause::Draining => "stale-while-draining",
+                StaleBecause::Overloaded => "stale-if-overloaded",
             };
             format!("{CACHE_NAME}; hit; ttl=-{}; detail={because}", since.as_secs())
         }

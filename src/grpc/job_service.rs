@@ -21,7 +21,7 @@ use super::{
     status::{self, CallError},
 };
 use crate::{
-    describe::{Asker, Describer, Reply},
+    describe::{Asker, Describer, Interruption, Reply},
     job::JobKey,
     lifecycle::{Phase, PhaseWatch},
     policy::PolicySource,
@@ -100,16 +100,15 @@ impl JobService {
         if permission.is_err() {
             return Err(status::of(CallError::NotAllowed { key, caller: asker.map(AsRef::as_ref) }));
         }
-        let mut is_one_too_many = false;
         // Called only by who has to wait, and there until the wait is over.
         let stop = async || match self.open.begin_to_wait() {
-            Some(_waiting) => self.stop().await,
-            None => is_one_too_many = true,
+            Some(_waiting) => {
+                self.stop().await;
+                Interruption::Draining
+            }
+            None => Interruption::Overloaded,
         };
         let reply = self.describer.describe(key, asker, max_age, deadline, stop).await;
-        if is_one_too_many {
-            return Err(status::of(CallError::TooManyCalls));
-        }
         Ok(respond(key, reply, open))
     }
 

@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::{
     caller::CallerIdentity,
-    describe::DescribeError,
+    describe::{DescribeError, Interruption},
     job::{InvalidField, JobKey},
     upstream::{UpstreamError, UpstreamErrorKind},
 };
@@ -83,7 +83,8 @@ pub(super) fn of(error: CallError<'_>) -> Status {
             let message = "the deadline passed before there was an answer";
             Answer::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).into()
         }
-        CallError::TooManyCalls => {
+        CallError::Describe { error: DescribeError::Interrupted(Interruption::Overloaded), .. }
+        | CallError::TooManyCalls => {
             Answer::new(Code::Unavailable, "GATEWAY_OVERLOADED", "this replica has too many open calls")
                 .retry_in(RETRY_TRANSIENT)
                 .into()
@@ -92,7 +93,7 @@ pub(super) fn of(error: CallError<'_>) -> Status {
             let message = "the connection has as many calls of this kind open as one may";
             Answer::new(Code::ResourceExhausted, "CALLER_OVER_SHARE", message).retry_in(RETRY_TRANSIENT).into()
         }
-        CallError::Describe { error: DescribeError::Interrupted, .. } | CallError::Draining => {
+        CallError::Describe { error: DescribeError::Interrupted(Interruption::Draining), .. } | CallError::Draining => {
             let message = "this replica is shutting down; ask another";
             Answer::new(Code::Unavailable, "GATEWAY_DRAINING", message).into()
         }

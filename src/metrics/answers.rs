@@ -34,6 +34,8 @@ vocabulary! {
         StaleAtDeadline = "stale_at_deadline",
         /// From memory, no longer fresh, because this replica ends.
         StaleWhileDraining = "stale_while_draining",
+        /// From memory, no longer fresh, because too many callers wait already.
+        StaleIfOverloaded = "stale_if_overloaded",
         /// An error that is only a moment old: too early to ask again.
         Cooldown = "cooldown",
         /// Glacier was not asked: it throttles, and the request's turn would have come too late.

@@ -364,7 +364,7 @@ fn check_error(model: &Model, heard: &Heard, error: &DescribeError, told: &Told)
             };
             assert!(explained, "{error} without a cause");
         }
-        DescribeError::Expired { .. } | DescribeError::Interrupted | DescribeError::FetchPanicked => {
+        DescribeError::Expired { .. } | DescribeError::Interrupted(_) | DescribeError::FetchPanicked => {
             panic!("{error} is not to be heard here")
         }
     }

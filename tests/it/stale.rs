@@ -10,7 +10,7 @@ use std::{
 
 use glacier_gateway::{
     clock::Clock,
-    describe::{CacheStatus, DescribeError, DescribeSettings, Forwarded, Reply, StaleBecause},
+    describe::{CacheStatus, DescribeError, DescribeSettings, Forwarded, Interruption, Reply, StaleBecause},
     job::JobKey,
     proto::v1::{GlacierJobDescription, StatusCode, Tier},
     upstream::{UpstreamError, UpstreamErrorKind},
@@ -382,9 +382,15 @@ async fn when_told_to_stop_waiting_something_stale_is_given_or_the_truth() {
     tokio::time::sleep(31 * SECOND).await;
     let stopped = async |name: &str| {
         let deadline = tokio::time::Instant::now() + 9 * SECOND;
-        bench.describer.describe(&key(name), None, None, deadline, || tokio::time::sleep(SECOND / 4)).await
+        bench
+            .describer
+            .describe(&key(name), None, None, deadline, async || {
+                tokio::time::sleep(SECOND / 4).await;
+                Interruption::Draining
+            })
+            .await
     };
     let reply = stopped("known").await;
     assert_eq!(reply.status, CacheStatus::Stale { since: 5 * SECOND / 4, because: StaleBecause::Draining });
-    assert_eq!(stopped("unknown").await.result, Err(DescribeError::Interrupted));
+    assert_eq!(stopped("unknown").await.result, Err(DescribeError::Interrupted(Interruption::Draining)));
 }
