@@ -146,6 +146,7 @@ async fn a_provider_that_gives_expired_credentials_does_not_spoil_valid_ones() {
     assert_eq!(holder.force_refresh_after(&refused).await.unwrap().access_key_id(), "expired");
 }
 
+/// C5
 #[tokio::test(start_paused = true)]
 async fn while_the_provider_is_down_valid_credentials_serve_until_they_really_expire() {
     let (provider, holder) = Provider::new([Step::Give(credentials("A", Some(wall(3600)))), Step::Fail]);
@@ -242,6 +243,7 @@ async fn a_provider_that_panics_has_failed_and_is_asked_again() {
     assert_eq!(key_at(&holder, 1).await.unwrap(), "A");
 }
 
+/// C3: a clock that is set back makes them valid again.
 #[tokio::test(start_paused = true)]
 async fn expired_credentials_from_the_provider_are_never_used_nor_asked_for_in_a_loop() {
     let (provider, holder) = Provider::new([Step::Give(credentials("A", Some(wall(10))))]);
@@ -249,7 +251,7 @@ async fn expired_credentials_from_the_provider_are_never_used_nor_asked_for_in_a
         assert_eq!(key_at(&holder, 10).await, Err(CredentialsUnavailable::Expired));
     }
     assert_eq!(provider.loads(), 1);
-    assert_eq!(key_at(&holder, 9).await.unwrap(), "A", "C3: a clock set back makes them valid again");
+    assert_eq!(key_at(&holder, 9).await.unwrap(), "A", "the clock was set back");
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,6 +63,7 @@ fn a_completion_slightly_ahead_of_our_clock_is_believed() {
     assert_eq!(life(facts, 0.5), (24 * HOUR + 60, 48 * HOUR + 60));
 }
 
+/// U20, U21
 #[test]
 fn contradictions_and_gaps_are_doubtful() {
     let cases = [
@@ -132,6 +133,7 @@ fn either_word_of_an_end_counts_as_ended() {
     assert!(says_ended(&JobFacts { status: StatusCode::Succeeded, ..running(Tier::Bulk) }));
 }
 
+/// U22, U23
 #[test]
 fn negative_knowledge_is_never_stale_but_usable() {
     let settings = FreshnessSettings::default();

@@ -1,7 +1,7 @@
 //! How many connections there may be, and how many of them may be one caller's.
 //!
 //! A new connection is a stranger's until its handshake is complete, and waits in a lobby: strangers take no place, and
-//! keep no other stranger out (faults.md, D20). Then it takes a place, which counts against the caller's identity, too, so
+//! keep no other stranger out (tests/FAULTS.md, D20). Then it takes a place, which counts against the caller's identity, too, so
 //! that no one identity holds every place (D16). Callers without an identity are not told apart, and whoever has another set
 //! of names in its certificate is another identity.
 

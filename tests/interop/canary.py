@@ -1,4 +1,4 @@
-"""What must never be said: secrets, in any spelling, in whatever a process prints (faults.md, P8).
+"""What must never be said: secrets, in any spelling, in whatever a process prints (tests/FAULTS.md, P8).
 
 Every gateway of this suite runs at trace level unless a test says otherwise, and all that any process has printed is looked
 through when it has ended: for the AWS keys, for what the suite has marked since it began (session tokens, private keys), and

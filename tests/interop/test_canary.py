@@ -34,6 +34,7 @@ def test_the_canary_sings(upstream):
 
 
 def test_no_secret_is_said_when_glacier_repeats_them_all(upstream):
+    """P8."""
     # As Glacier does in the errors of its signature check.
     upstream.answer = lambda path: fails(
         403, "InvalidSignatureException", f"{canary.ACCESS_KEY} {canary.SECRET_KEY} {TOKEN} {upstream.requests[-1].headers}"
@@ -53,6 +54,7 @@ def test_no_secret_is_said_when_glacier_repeats_them_all(upstream):
 
 
 def test_no_private_key_is_said_whatever_becomes_of_its_file(upstream, tmp_path):
+    """P8."""
     servers, callers = Authority("servers"), Authority("callers")
     good, other, caller = servers.pair("localhost"), servers.pair("localhost"), callers.pair("spiffe://test/caller")
     files = {name: tmp_path / name for name in ("certificate", "key", "ca")}

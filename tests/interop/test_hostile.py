@@ -1,4 +1,4 @@
-"""Hostile and clumsy callers, frame by frame (faults.md, part D): each harms itself, and the others go on.
+"""Hostile and clumsy callers, frame by frame (tests/FAULTS.md, callers): each harms itself, and the others go on.
 
 Floods are bounded in number and time. By hand, IDLE_CONNECTIONS=10000 runs D12 at its full size; it needs as many
 descriptors.

@@ -1,4 +1,4 @@
-"""A name server that never answers does not hold up the end of the process (faults.md, U11, P2)."""
+"""A name server that never answers does not hold up the end of the process."""
 
 import contextlib
 import shutil
@@ -45,6 +45,7 @@ def with_name_server(tmp_path):
 
 
 def test_a_name_server_that_hangs_does_not_hold_up_the_end(name_server, with_name_server):
+    """U11, P2."""
     plaintext = ("--plaintext-endpoint", "true")
     with running_gateway("http://glacier.name-server.test:80", *plaintext, prefix=with_name_server) as gateway:
         with grpc.insecure_channel(gateway.address) as channel, pytest.raises(grpc.RpcError) as error:

@@ -1,4 +1,4 @@
-"""P1 with grpcio: replicas are replaced in the middle of a load, and no call fails. By hand, ROUNDS=20 makes twenty of it."""
+"""With grpcio, replicas are replaced in the middle of a load, and no call fails. By hand, ROUNDS=20 makes twenty of it."""
 
 import contextlib
 import os
@@ -37,6 +37,7 @@ def wait_until_ready(address):
 
 
 def test_no_call_fails_while_replicas_are_replaced(upstream):
+    """P1."""
     rounds = int(os.environ.get("ROUNDS", "2"))
     addresses = free_addresses(2)
     made, failures, stop = [0] * CALLERS, [], threading.Event()

@@ -75,7 +75,7 @@ async fn something_stale_says_so() {
     assert_eq!(stale.get_ref(), fresh.get_ref());
 }
 
-/// A collapsed miss.
+/// K1 over the wire: a collapsed miss.
 #[tokio::test]
 async fn callers_who_come_together_share_one_fetch() {
     let gateway = Gateway::start().await;

@@ -1,4 +1,4 @@
-//! The store under pressure, many keys falling due, and floods of keys that do not exist (faults.md, K9 to K11).
+//! The store under pressure, many keys falling due, and floods of keys that do not exist (tests/FAULTS.md, K9 to K11).
 
 use std::{sync::Arc, time::Duration};
 

@@ -34,6 +34,11 @@ async fn a_bad_configuration_is_told_whole_and_exits_with_2() {
         }
     }
     assert_eq!(run(&["serve", "--no-such-flag"]).await.0, 2);
+    // An address that is taken would be an exit with 1 if anything were bound before all is checked.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, stderr) = run(&["serve", "--region", "eu-west-1", "--listen", &address, "--max-fetches", "0"]).await;
+    assert!(code == 2 && !stderr.contains(&address), "{stderr}");
     let (code, stdout, stderr) = run(&["serve", "--region", "eu-west-1", "--check-config"]).await;
     let credentials = "AWS credentials: would come from environment: AWS_ACCESS_KEY_ID\n";
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, credentials, ""));
@@ -80,7 +85,6 @@ async fn sigterm_and_sigint_drain_and_exit_with_0() {
     }
 }
 
-/// P4.
 /// P2, by the whole process.
 #[tokio::test]
 async fn sigterm_while_glacier_is_silent_answers_who_waits_and_exits_in_time() {
@@ -103,6 +107,7 @@ async fn sigterm_while_glacier_is_silent_answers_who_waits_and_exits_in_time() {
     assert_eq!(served.exit_code().await, Some(0));
 }
 
+/// P4.
 #[tokio::test]
 async fn a_second_signal_exits_at_once() {
     let mut gateway = Served::start(&["--region", "us-east-1", "--lame-duck", "1h"]).await;

@@ -1,4 +1,4 @@
-//! One fetch per key, whoever comes and goes (faults.md, K), with the clock paused.
+//! One fetch per key, whoever comes and goes (tests/FAULTS.md, K), with the clock paused.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -135,6 +135,27 @@ async fn a_fetch_that_all_callers_left_ends_and_its_result_is_kept() {
     assert_eq!(bench.calls(), 1);
 }
 
+/// K5, with a Glacier that never answers.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_all_callers_left_and_glacier_never_answers_ends_with_its_budget() {
+    let bench = Bench::new(|_, _| std::future::pending());
+    let caller = bench.spawn_ask(&key("job"), 5 * SECOND);
+    tokio::time::sleep(50 * MS).await;
+    caller.abort();
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    tokio::time::sleep(7 * SECOND).await;
+    assert_eq!(alive(), 1, "it goes on");
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(alive(), 0, "nothing is left running");
+    let again = bench.spawn_ask(&key("job"), SECOND).await.unwrap();
+    assert!(again.result.is_err());
+    // The failure stands for a second.
+    assert_eq!(bench.calls(), 1);
+    tokio::time::sleep(SECOND).await;
+    bench.spawn_ask(&key("job"), SECOND).await.unwrap().result.unwrap_err();
+    assert_eq!(bench.calls(), 2);
+}
+
 /// K6.
 #[tokio::test(start_paused = true)]
 async fn a_failed_fetch_tells_all_its_waiters_and_no_herd_follows() {
@@ -234,7 +255,7 @@ async fn a_caller_who_always_wants_news_costs_one_call_per_floor_interval() {
     assert!((9..=10).contains(&bench.calls()), "{}", bench.calls());
 }
 
-/// A fetch outlives a short caller but not its own budget.
+/// U4: a fetch outlives a short caller but not its own budget.
 #[tokio::test(start_paused = true)]
 async fn a_fetch_without_an_answer_ends_with_its_budget() {
     let bench = Bench::new(|_, _| std::future::pending());

@@ -283,6 +283,30 @@ impl ProvideCredentials for Once {
     }
 }
 
+/// C7.
+#[tokio::test]
+async fn while_the_provider_hangs_a_caller_leaves_at_its_deadline() {
+    #[derive(Debug)]
+    struct Hanging;
+    impl ProvideCredentials for Hanging {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(std::future::pending())
+        }
+    }
+
+    let credentials = CredentialsHolder::new(SharedCredentialsProvider::new(Hanging));
+    let gateway = Gateway::start_as(Settings::default(), credentials, |_| {}).await;
+    // A load takes five seconds at most, and whoever waited for its end would hear that it failed.
+    for _ in 0..3 {
+        let refusal = Refusal::of(gateway.ask_with_timeout("job", "50m").await);
+        check(&refusal, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    }
+    assert_eq!(gateway.emulator.request_count(), 0);
+}
+
 /// C2, C8.
 #[tokio::test]
 async fn rejected_credentials_are_internal_and_never_unauthenticated() {
@@ -305,7 +329,7 @@ async fn an_account_that_glacier_is_closed_to_is_failed_precondition() {
     check(&refusal, Code::FailedPrecondition, "GLACIER_CLOSED_TO_ACCOUNT");
 }
 
-/// U13, U14, U16, U18.
+/// U13, U14, U15, U16.
 #[tokio::test]
 async fn an_answer_that_is_not_one_is_internal() {
     let faults = [
@@ -313,6 +337,8 @@ async fn an_answer_that_is_not_one_is_internal() {
         Fault::garbage("[]"),
         Fault::garbage(vec![0xff, 0xfe]),
         Fault::garbage("{}"),
+        Fault::garbage("[".repeat(100_000)),
+        Fault::garbage("{\"JobId\":1e999}"),
         Fault::html(200),
         Fault::endless(),
         Fault::garbage(vec![b' '; 1024 * 1024 + 1]),

@@ -1,4 +1,4 @@
-//! One noisy caller, and everybody else (faults.md, D16); with the clock paused.
+//! One noisy caller, and everybody else (tests/FAULTS.md, D16); with the clock paused.
 
 use std::{
     sync::{

@@ -1,4 +1,4 @@
-//! C9: what is known about account `-` belongs to the account that it stood for.
+//! What is known about account `-` belongs to the account that it stood for.
 
 use std::{
     sync::{
@@ -85,6 +85,7 @@ impl Case {
     }
 }
 
+/// C9.
 #[tokio::test]
 async fn another_accounts_credentials_get_no_answers_of_the_first() {
     let case = Case::start(true).await;
@@ -101,6 +102,7 @@ async fn another_accounts_credentials_get_no_answers_of_the_first() {
     assert!(cache_status(answer.metadata()).starts_with("hit"), "{answer:?}");
 }
 
+/// C9.
 #[tokio::test]
 async fn while_glacier_is_down_the_first_accounts_answers_do_not_stand_in() {
     let case = Case::start(true).await;
@@ -110,7 +112,7 @@ async fn while_glacier_is_down_the_first_accounts_answers_do_not_stand_in() {
     assert_eq!(case.gateway.refusal("job").await.reason(), "GLACIER_UNAVAILABLE");
 }
 
-/// A provider that names no account: the first answer about another account tells.
+/// C9, with a provider that names no account: the first answer about another account tells.
 #[tokio::test]
 async fn an_answer_about_another_account_ends_what_was_known() {
     let case = Case::start(false).await;

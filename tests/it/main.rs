@@ -14,6 +14,7 @@ mod dates;
 mod documents;
 mod errors;
 mod fairness;
+mod faults;
 mod house;
 mod identity;
 mod members;

@@ -16,7 +16,7 @@ use glacier_gateway::{
 use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, cache_status};
 
 const ARN: &str = "arn:aws:glacier:us-east-1:123456789012:vaults/vault";
 
@@ -198,6 +198,34 @@ async fn nothing_that_glacier_says_anew_is_lost() {
         ..GlacierJobDescription::default()
     };
     assert_eq!(through(&gateway, new_things).await, expected);
+}
+
+/// U21.
+#[tokio::test]
+async fn a_description_that_contradicts_itself_is_given_as_it_is_and_asked_about_again_soon() {
+    let gateway = Gateway::start().await;
+    let succeeded = json!({ "Completed": true, "StatusCode": "Succeeded", "CreationDate": "2026-01-01T00:00:00Z" });
+    let dated = |date: &str| json!({ "CompletionDate": date });
+    let contradictions = [
+        ("running", json!({ "StatusCode": "InProgress" })),
+        ("undated", json!({})),
+        ("past", dated("1970-01-01T00:00:00Z")),
+        ("future", dated("2100-01-01T00:00:00Z")),
+    ];
+    for (id, changes) in contradictions {
+        let mut document = least(id);
+        for members in [&succeeded, &changes] {
+            document.extend(members.as_object().unwrap().clone());
+        }
+        let job = through(&gateway, document.into()).await;
+        let status = if id == "running" { StatusCode::InProgress } else { StatusCode::Succeeded };
+        assert_eq!((job.completed, job.status_code()), (Some(true), status), "{id}");
+        let completion = changes["CompletionDate"].as_str().map(at);
+        assert_eq!((job.completion_date, job.unrecognized_values), (completion, HashMap::new()), "{id}");
+        let hit = gateway.ask(id).await.unwrap();
+        let ttl = cache_status(hit.metadata()).strip_prefix("hit; ttl=").unwrap().parse::<u64>().unwrap();
+        assert!(ttl <= 11, "ten seconds, give or take a tenth: {ttl}");
+    }
 }
 
 /// U19.

@@ -1,4 +1,4 @@
-//! P1: replicas are replaced one after the other in the middle of a load, and no caller notices.
+//! Replicas are replaced one after the other in the middle of a load, and no caller notices.
 //!
 //! Run by hand against the release binary, with more rounds:
 //! `ROUNDS=20 GATEWAY_BIN=target/release/glacier-gateway cargo test --test it rollout -- --nocapture`.
@@ -99,6 +99,7 @@ async fn says(replica: &Served, wanted: ServingStatus) {
     while news.message().await.unwrap().unwrap().status() != wanted {}
 }
 
+/// P1.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_caller_notices_that_replicas_are_replaced_under_load() {
     let rounds = rounds();

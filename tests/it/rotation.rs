@@ -1,4 +1,4 @@
-//! P6: certificates that change while the gateway serves, as Kubernetes changes them and as people do.
+//! Certificates that change while the gateway serves, as Kubernetes changes them and as people do.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -84,6 +84,7 @@ fn shows(connection: &Connection, pair: &Pair) -> bool {
     connection.certificate() == pair.certificates()[0]
 }
 
+/// P6.
 #[tokio::test]
 async fn new_handshakes_get_the_new_certificate_and_open_connections_live_on() {
     let (mut rotating, first) = Rotating::start().await;
@@ -108,6 +109,7 @@ async fn new_handshakes_get_the_new_certificate_and_open_connections_live_on() {
     assert_eq!(rotating.counts("refused").await, 0);
 }
 
+/// P6.
 #[tokio::test]
 async fn whatever_is_of_no_use_keeps_the_old_pair_and_is_counted_once_each() {
     let (mut rotating, first) = Rotating::start().await;
@@ -139,7 +141,7 @@ async fn whatever_is_of_no_use_keeps_the_old_pair_and_is_counted_once_each() {
     assert!(shows(&rotating.connect().await, &good));
 }
 
-/// A file after the other, in place, as people do.
+/// P6. A file after the other, in place, as people do.
 #[tokio::test]
 async fn a_pair_that_is_written_in_two_steps_is_taken_when_it_is_whole() {
     let (rotating, first) = Rotating::start().await;
@@ -152,6 +154,7 @@ async fn a_pair_that_is_written_in_two_steps_is_taken_when_it_is_whole() {
     assert!(shows(&rotating.connect().await, &second));
 }
 
+/// P6.
 #[tokio::test]
 async fn another_client_ca_holds_for_new_handshakes() {
     let (mut rotating, pair) = Rotating::start().await;
@@ -178,6 +181,12 @@ async fn another_client_ca_holds_for_new_handshakes() {
     rotating.secret.replace(&[(CERTIFICATE, &pair.certificate), (KEY, &pair.key), (CLIENT_CA, "")]);
     rotating.counted("refused", 1).await;
     rotating.connect_as(&newcomer).await.unwrap();
+}
+
+/// P6.
+#[test]
+fn files_are_read_again_within_a_minute() {
+    assert!(TlsSettings::new(CERTIFICATE.into(), KEY.into(), None).reload_interval <= Duration::from_mins(1));
 }
 
 /// The last copy of what is watched is the gateway's: nothing goes on reading after its end.

@@ -1,4 +1,4 @@
-//! Random schedules of calls, cancels, answers and clock moves over a paused clock ("Properties" in faults.md).
+//! Random schedules of calls, cancels, answers and clock moves over a paused clock ("Properties" in tests/FAULTS.md).
 //!
 //! The model is a Glacier whose jobs complete and are forgotten at known times, and which fails, dawdles, hangs and contradicts
 //! itself at random. What every caller hears is compared with what that Glacier knew and said, by its own clock.

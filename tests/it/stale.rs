@@ -89,7 +89,7 @@ async fn what_is_known_is_given_while_glacier_cannot_be_asked() {
     }
 }
 
-/// U13, U23–U26, C8: an answer of Glacier's, or nonsense, is not hidden.
+/// U13, U22, U23, U24, U25, U26, C8: an answer of Glacier's, or nonsense, is not hidden.
 #[tokio::test(start_paused = true)]
 async fn no_answer_of_glaciers_hides_behind_something_stale() {
     use UpstreamErrorKind as Kind;

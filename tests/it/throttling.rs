@@ -1,4 +1,4 @@
-//! A Glacier that throttles: what it gets, and how soon callers are served once it stops (faults.md, U3 and U27); with the
+//! A Glacier that throttles: what it gets, and how soon callers are served once it stops (tests/FAULTS.md, U3 and U27); with the
 //! clock paused. What Glacier accepts and refuses is counted by Glacier.
 
 use std::{

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -224,7 +224,7 @@ async fn a_redirect_is_neither_followed_nor_repeated() {
     assert!(nobody.is_err(), "somebody followed the redirect");
 }
 
-/// U22 to U26: what Glacier means is not asked twice.
+/// U22, U23, U24, U25: what Glacier means is not asked twice.
 #[tokio::test]
 async fn a_refusal_that_glacier_means_is_not_repeated() {
     for (status, code) in [
@@ -252,6 +252,31 @@ async fn a_clock_ten_minutes_off_is_corrected_once_and_stays_corrected() {
         gateway.emulator.clock().set_server_offset(time::Duration::ZERO);
         gateway.ask(&third).await.unwrap();
         assert_eq!(gateway.emulator.requests_for(&third), 2, "and given up when the clock is right again");
+    }
+}
+
+/// C3: each jump costs one corrected request, and no caller notices.
+#[tokio::test]
+async fn after_a_jump_of_the_wall_clock_requests_are_signed_with_the_right_time() {
+    let is_off = Arc::new(AtomicI64::new(0));
+    let seconds = Arc::clone(&is_off);
+    let clock = Clock::with_wall(move || {
+        let (truth, seconds) = (Clock::system().now().wall, seconds.load(Ordering::SeqCst));
+        let off = Duration::from_secs(seconds.unsigned_abs());
+        if seconds < 0 { truth - off } else { truth + off }
+    });
+    let settings = Settings::default();
+    let known = &settings.credentials[0];
+    let credentials = CredentialsHolder::fixed(&known.access_key_id, &known.secret_access_key, None);
+    let gateway = Gateway::start_at(clock, settings, credentials, |_| {}).await;
+    gateway.ask(&gateway.add(finished())).await.unwrap();
+    for jump in [-3600, 3600, 0] {
+        is_off.store(jump, Ordering::SeqCst);
+        for requests in [2, 1] {
+            let job = gateway.add(finished());
+            gateway.ask(&job).await.unwrap();
+            assert_eq!(gateway.emulator.requests_for(&job), requests, "at {jump} s");
+        }
     }
 }
 

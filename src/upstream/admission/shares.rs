@@ -1,4 +1,4 @@
-//! What one caller may have of the fetches, so that a noisy one does not starve the others (faults.md, D16).
+//! What one caller may have of the fetches, so that a noisy one does not starve the others (tests/FAULTS.md, D16).
 //!
 //! A fetch counts against the identity whose question started it, from its start to its end: whoever cancels gets nothing
 //! back. Joining another's fetch counts for nothing, and neither do answers from memory. Callers without an identity are
