@@ -3,7 +3,7 @@
 //! One question is one signed `GET`. [`GlacierClient`] owns the connections and the limits on time and size; what to
 //! send, how to sign it and what an answer means are pure functions in the modules below. Errors are in our own words;
 //! Glacier's go to the log alone. [`retry`] decides whether a failed attempt is followed by another, and [`skew`] what
-//! time it is at Glacier. [`network`] is the way there, which the credential chain's `chain_client` takes, too.
+//! time it is at Glacier. [`network`](crate::network) is the way there.
 //!
 //! ```text
 //! credentials ─▶ request ─▶ signing ─▶ (send) ─▶ response ─▶ description

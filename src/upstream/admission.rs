@@ -2,7 +2,7 @@
 //!
 //! A fetch needs a [`Share`] of its caller, then a [`Place`] in flight, for which it waits in a bounded queue, and then for each
 //! request that it sends, retries too, a [`Turn`]. Turns are free until Glacier throttles; from then on they come at the rate
-//! that it accepts ([`rate`]), and callers take them in turns ([`line`]). Who could not have one in time is held back at once:
+//! that it accepts ([`rate`]), and callers take them in turns ([`mod@line`]). Who could not have one in time is held back at once:
 //! nothing is sent, and nothing follows from it for anybody else.
 //!
 //! Only fetches that have a place wait for turns, so no more of them than there are places. Policy is in pure values, with time
