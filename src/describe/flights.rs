@@ -147,9 +147,15 @@ impl Flights {
         let repeats = !self.cache.get(key).is_some_and(|known| known.is_hanging());
         let effort = Effort { until: started + self.budget, repeats };
         let mut outcome = self.ask_and_learn(key, share, effort).await;
-        if let Err(NotLearnt::Contradictory { first: true, error: _ }) = outcome {
+        if let Err(NotLearnt::Contradictory { first: true, error }) = outcome {
             // Perhaps a slip. One more answer shows.
-            outcome = self.ask_and_learn(key, share, effort).await;
+            outcome = match self.ask_and_learn(key, share, effort).await {
+                // Nor can it be asked for: what Glacier did say stands, and has its cool-down.
+                Err(NotLearnt::Failed(again)) if matches!(again.kind.verdict(), Verdict::NotAsked) => {
+                    Err(NotLearnt::Contradictory { first: true, error })
+                }
+                shown => shown,
+            };
         }
         let error = match outcome {
             Ok(knowledge) => return Ok(knowledge),

@@ -3,11 +3,11 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use glacier_gateway::{
-    describe::{CacheStatus, DescribeError, NotForwarded, Reply},
+    describe::{CacheStatus, DescribeError, DescribeSettings, FetchLimits, NotForwarded, Reply},
     proto::v1::Tier,
     upstream::{UpstreamError, UpstreamErrorKind},
 };
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::support::fake::{Bench, error, key, running};
+use crate::support::fake::{Bench, EPOCH, error, key, running, succeeded};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// What Glacier takes for an answer.
@@ -253,4 +253,34 @@ async fn what_is_held_back_says_so_and_leaves_no_trace() {
     glacier.allow(Allows::Everything);
     sleep(2 * SECOND).await;
     bench.ask(&key("late")).await.result.unwrap();
+}
+
+/// U29: an answer that contradicts what is known, and whose confirmation finds no place, was sent, and is not asked for again at
+/// once.
+#[tokio::test(start_paused = true)]
+async fn a_contradiction_whose_confirmation_is_not_admitted_is_still_one() {
+    let limits = FetchLimits { in_flight: 1, waiting: 1, ..FetchLimits::default() };
+    let settings = DescribeSettings { limits, ..DescribeSettings::default() };
+    let bench = Bench::with_settings(&settings, |key, call| async move {
+        if call == 0 {
+            return Ok(succeeded(&key, SystemTime::UNIX_EPOCH + EPOCH));
+        }
+        // Who waits for the place meanwhile keeps it for longer than the confirmation waits.
+        sleep(if call == 1 { SECOND / 10 } else { 3 * SECOND }).await;
+        Ok(running(&key, Tier::Standard))
+    });
+    let job = key("job");
+    bench.ask(&job).await.result.unwrap();
+    sleep(2 * SECOND).await;
+    // Who insists hears of the contradiction and asks again while the other still waits for Glacier.
+    let insisting = async { [bench.ask_within(&job, SECOND).await, bench.ask_within(&job, SECOND).await] };
+    let other = async {
+        sleep(SECOND / 20).await;
+        bench.ask(&key("other")).await
+    };
+    let ([reply, again], other) = tokio::join!(insisting, other);
+    assert_eq!(kind(&reply), Some(UpstreamErrorKind::Contradictory), "{reply:?}");
+    assert!(matches!(reply.status, CacheStatus::Forwarded { .. }), "{reply:?}");
+    assert_eq!((kind(&again), again.status), (Some(UpstreamErrorKind::Contradictory), CacheStatus::Cooldown));
+    other.result.unwrap();
 }
