@@ -162,7 +162,7 @@ impl Flights {
             Err(NotLearnt::Failed(error) | NotLearnt::Contradictory { first: _, error }) => Arc::new(error),
         };
         let now = self.clock.now().instant;
-        log_failure(&self.log, key, &error, now.saturating_duration_since(started));
+        log_failure(&self.log, key, share, &error, now.saturating_duration_since(started));
         match error.kind.verdict() {
             // Whoever asks next may find a place.
             Verdict::NotAsked => {}
@@ -189,7 +189,8 @@ impl Flights {
                     Verdict::Denied => Finding::Denied,
                     Verdict::NotAsked | Verdict::Failure => return Err(NotLearnt::Failed(error)),
                 };
-                log_failure(&self.log, key, &error, self.clock.now().instant.saturating_duration_since(began.instant));
+                let elapsed = self.clock.now().instant.saturating_duration_since(began.instant);
+                log_failure(&self.log, key, share, &error, elapsed);
                 Observation { finding: finding(Arc::new(error)), asked_at: began }
             }
         };
@@ -331,7 +332,7 @@ impl UpstreamErrorKind {
 }
 
 /// Once per failed fetch, here, whoever waits for it. "Not there" is an answer, not trouble.
-fn log_failure(log: &LineBudget, key: &JobKey, error: &UpstreamError, elapsed: Duration) {
+fn log_failure(log: &LineBudget, key: &JobKey, share: Option<&Share>, error: &UpstreamError, elapsed: Duration) {
     let elapsed_ms = elapsed.as_millis();
     let UpstreamError { kind, detail, sent, retry_after: _, http_status, glacier_code, request_id, message, region: _ } =
         error;
@@ -352,8 +353,8 @@ fn log_failure(log: &LineBudget, key: &JobKey, error: &UpstreamError, elapsed: D
         // A flood of these must not become a flood of warnings.
         Verdict::NotAsked => tracing::debug!(job = key.as_str(), kind, detail, "a fetch was not begun"),
         Verdict::Denied | Verdict::Failure => {
-            // Whoever asks about jobs that Glacier refuses could fill the log.
-            let Some(one_in) = log.one_in((kind, key.account_id()), Instant::now()) else { return };
+            // Whoever asks about jobs that Glacier refuses could fill the log; of accounts to ask about, it has as many as it likes.
+            let Some(one_in) = log.one_in((kind, share.map(Share::asker)), Instant::now()) else { return };
             let one_in = (one_in > 1).then_some(one_in);
             tracing::warn!(
                 job = key.as_str(),

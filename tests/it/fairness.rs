@@ -1,8 +1,9 @@
 //! One noisy caller, and everybody else (tests/FAULTS.md, D16); with the clock paused.
 
 use std::{
+    io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -13,12 +14,13 @@ use glacier_gateway::{
     describe::{
         CacheStatus, DescribeError, DescribeSettings, FetchLimits, Forwarded, NotForwarded, Reply, StaleBecause,
     },
+    job::JobKey,
     proto::v1::Tier,
     upstream::{UpstreamError, UpstreamErrorKind},
 };
 use tokio::time::Instant;
 
-use crate::support::fake::{Bench, key, running};
+use crate::support::fake::{Bench, error, key, running};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -100,7 +102,7 @@ async fn a_noisy_caller_harms_nobody_else() {
 /// D16 where Glacier is fast: few fetches at once are many in a second, and what throttles the account throttles everybody.
 #[tokio::test(start_paused = true)]
 async fn a_fast_noisy_caller_does_not_get_the_account_throttled() {
-    let asked = Arc::new(std::sync::Mutex::new(std::collections::VecDeque::new()));
+    let asked = Arc::new(Mutex::new(std::collections::VecDeque::new()));
     let bench = Bench::with_settings(&DescribeSettings::default(), move |key, _| {
         let asked = Arc::clone(&asked);
         async move {
@@ -260,4 +262,37 @@ async fn who_joined_a_fetch_that_gets_no_turn_again_and_again_waits_for_an_answe
         _ = asking_again => unreachable!("it never ends"),
     };
     assert!(reply.result.is_ok(), "{reply:?}");
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// D21: naming another account each time costs a caller nothing, so no account has lines of its own.
+#[tokio::test(start_paused = true)]
+async fn a_caller_of_many_accounts_fills_no_log_with_failed_fetches() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let bench = Bench::new(|_, _| async { Err(error(UpstreamErrorKind::AccessDenied)) });
+    for account in 0..1000 {
+        let key = JobKey::parse(&format!("{account:012}"), "vault", "job").unwrap();
+        bench.ask(&key).await.result.unwrap_err();
+    }
+    bench.spawn_ask_as(Some(&caller("quiet")), &key("quiet"), SECOND).await.unwrap().result.unwrap_err();
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("the fetch from glacier failed")).collect();
+    assert_eq!(lines.len(), 101, "a hundred at once, and one of another caller's");
+    assert!(lines[100].contains("quiet"), "{}", lines[100]);
 }

@@ -136,7 +136,8 @@ impl Share {
         self.turns.acquire().await.ok()
     }
 
-    pub(super) fn asker(&self) -> &Arc<CallerIdentity> {
+    /// Whose it is.
+    pub fn asker(&self) -> &Arc<CallerIdentity> {
         &self.asker
     }
 }
