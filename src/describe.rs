@@ -224,8 +224,12 @@ impl Describer {
         }
     }
 
-    /// Starts a fetch that nobody waits for, unless one is under way or has just ended, or the asker has enough of them.
+    /// Starts a fetch that nobody waits for, unless one is under way or has just ended, or the asker has enough of them. While
+    /// Glacier throttles, turns are for those who wait.
     fn refresh_in_background(&self, key: &JobKey, asker: Asker<'_>) {
+        if self.flights.is_limited() {
+            return;
+        }
         let is_due = || {
             let now = Instant::now();
             self.cache.get(key).is_some_and(|knowledge| Self::refresh_probability(&knowledge, now) > 0.0)

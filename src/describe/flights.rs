@@ -101,6 +101,11 @@ impl Flights {
         self.source.identity()
     }
 
+    /// Whether requests are scarce, since Glacier throttles.
+    pub(super) fn is_limited(&self) -> bool {
+        self.admission.rate_limit().is_some()
+    }
+
     /// Joins the fetch for `key`, or starts it on the asker's share, unless `settled` finds that there is no need: it is
     /// asked once nobody else can start or end a fetch.
     pub(super) fn join_or_start<S>(

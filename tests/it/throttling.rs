@@ -284,3 +284,40 @@ async fn a_contradiction_whose_confirmation_is_not_admitted_is_still_one() {
     assert_eq!((kind(&again), again.status), (Some(UpstreamErrorKind::Contradictory), CacheStatus::Cooldown));
     other.result.unwrap();
 }
+
+/// A refresh that nobody waits for would take a turn of those who wait; the hits go on without it, and once nothing is scarce, with
+/// it.
+#[tokio::test(start_paused = true)]
+async fn while_glacier_throttles_nothing_is_refreshed_early() {
+    let throttles = Arc::new(Mutex::new(false));
+    let seen = Arc::clone(&throttles);
+    let bench = Bench::new(move |key, _| {
+        let refused = *seen.lock().unwrap();
+        async move { if refused { Err(error(UpstreamErrorKind::Throttled)) } else { Ok(running(&key, Tier::Standard)) } }
+    });
+    let hits = async || {
+        let ttl = match bench.ask(&key("busy")).await.status {
+            CacheStatus::Hit { ttl } => ttl,
+            CacheStatus::Forwarded { .. } => {
+                let CacheStatus::Hit { ttl } = bench.ask(&key("busy")).await.status else { panic!("it is fresh") };
+                ttl
+            }
+            other => panic!("{other:?}"),
+        };
+        sleep(ttl.saturating_sub(SECOND)).await;
+        let calls = bench.calls();
+        for _ in 0..400 {
+            assert!(matches!(bench.ask(&key("busy")).await.status, CacheStatus::Hit { .. }));
+            sleep(SECOND / 1000).await;
+        }
+        bench.calls() - calls
+    };
+    assert!(hits().await > 0, "the control");
+    sleep(60 * SECOND).await;
+    *throttles.lock().unwrap() = true;
+    bench.ask(&key("other")).await.result.unwrap_err();
+    *throttles.lock().unwrap() = false;
+    assert_eq!(hits().await, 0);
+    sleep(60 * SECOND).await;
+    assert!(hits().await > 0, "and it has let go again");
+}
