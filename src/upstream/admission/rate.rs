@@ -143,7 +143,8 @@ impl Brake {
     }
 
     fn fill(&mut self, now: Instant) {
-        (self.tokens, self.filled_at) = (self.tokens_at(now), now);
+        // Whoever read the clock first may come second; nothing is gained twice for it.
+        (self.tokens, self.filled_at) = (self.tokens_at(now), now.max(self.filled_at));
     }
 
     fn tokens_at(&self, now: Instant) -> f64 {
@@ -338,6 +339,19 @@ mod tests {
         let much_later = start + LASTS;
         assert_eq!((limit.rate(much_later), limit.wait(much_later, 1000)), (None, Duration::ZERO));
         assert_eq!((0..100).filter(|_| limit.take(much_later)).count(), 100);
+    }
+
+    /// The clock is read before the lock is had.
+    #[test]
+    fn a_moment_that_comes_late_gains_nothing_twice() {
+        let start = Instant::now();
+        let mut limit = cut_at(start, 10.0);
+        assert!(limit.take(start));
+        let later = start + SECOND / 10;
+        for _ in 0..100 {
+            assert!(!limit.take(later) && !limit.take(start));
+        }
+        assert!(limit.take(start + SECOND / 7));
     }
 
     #[test]
