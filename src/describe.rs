@@ -139,7 +139,11 @@ impl Describer {
                 }
             }
         };
-        let without = |error| Reply::error(error, CacheStatus::unstored(reason, false));
+        let without = |error| {
+            let sent = self.flights.has_sent(key);
+            let not_sent = CacheStatus::NotForwarded(NotForwarded::NotSent);
+            Reply::error(error, if sent { CacheStatus::unstored(reason, false) } else { not_sent })
+        };
         tokio::select! {
             biased;
             reply = waiting => reply,

@@ -147,6 +147,8 @@ pub enum NotForwarded {
     Overloaded,
     /// The caller that started the fetch has its share.
     OverShare,
+    /// There was nothing to sign the request with, or no time before its turn.
+    NotSent,
 }
 
 /// Why something stale was given.
@@ -187,6 +189,7 @@ impl CacheStatus {
                 NotForwarded::HeldBack => CacheOutcome::HeldBack,
                 NotForwarded::Overloaded => CacheOutcome::Overloaded,
                 NotForwarded::OverShare => CacheOutcome::OverShare,
+                NotForwarded::NotSent => CacheOutcome::NotSent,
             },
         }
     }
@@ -198,6 +201,7 @@ impl CacheStatus {
             UpstreamErrorKind::HeldBack if !error.sent => Self::NotForwarded(NotForwarded::HeldBack),
             UpstreamErrorKind::Overloaded => Self::NotForwarded(NotForwarded::Overloaded),
             UpstreamErrorKind::OverShare => Self::NotForwarded(NotForwarded::OverShare),
+            UpstreamErrorKind::CredentialsUnavailable if !error.sent => Self::NotForwarded(NotForwarded::NotSent),
             _ => Self::unstored(reason, collapsed),
         }
     }
@@ -230,6 +234,7 @@ mod tests {
             CacheStatus::NotForwarded(NotForwarded::HeldBack),
             CacheStatus::NotForwarded(NotForwarded::Overloaded),
             CacheStatus::NotForwarded(NotForwarded::OverShare),
+            CacheStatus::NotForwarded(NotForwarded::NotSent),
         ];
         assert_eq!(ways.map(CacheStatus::outcome), CacheOutcome::ALL);
     }

@@ -6,7 +6,10 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,11 +45,16 @@ pub(super) struct Flights {
     metrics: DescribeMetrics,
     /// For failed fetches.
     log: LineBudget,
-    under_way: Mutex<HashMap<JobKey, watch::Receiver<Option<Landed>>>>,
+    under_way: Mutex<HashMap<JobKey, Flight>>,
 }
 
 /// A waiter's end of a fetch.
-pub(super) struct Flight(watch::Receiver<Option<Landed>>);
+#[derive(Clone)]
+pub(super) struct Flight {
+    told: watch::Receiver<Option<Landed>>,
+    /// Whether a request was sent.
+    sent: Arc<AtomicBool>,
+}
 
 /// What a fetch is started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +80,7 @@ pub(super) enum Joined<S> {
 impl Flight {
     /// Waits for the fetch to end. `None` if it panicked.
     pub(super) async fn landed(&mut self) -> Option<Landed> {
-        self.0.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone())
+        self.told.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone())
     }
 }
 
@@ -106,6 +114,11 @@ impl Flights {
         self.admission.rate_limit().is_some()
     }
 
+    /// Whether a fetch for `key` is under way that has sent something.
+    pub(super) fn has_sent(&self, key: &JobKey) -> bool {
+        self.lock().get(key).is_some_and(|flight| flight.sent.load(Ordering::Relaxed))
+    }
+
     /// Joins the fetch for `key`, or starts it on the asker's share, unless `settled` finds that there is no need: it is
     /// asked once nobody else can start or end a fetch.
     pub(super) fn join_or_start<S>(
@@ -117,7 +130,7 @@ impl Flights {
     ) -> Joined<S> {
         let mut under_way = self.lock();
         let vacant = match under_way.entry(key.clone()) {
-            Entry::Occupied(flight) => return Joined::Already(Flight(flight.get().clone())),
+            Entry::Occupied(flight) => return Joined::Already(flight.get().clone()),
             Entry::Vacant(vacant) => vacant,
         };
         if let Some(settled) = settled() {
@@ -128,12 +141,14 @@ impl Flights {
             Err(used_up) => return Joined::OverShare(used_up.into()),
         };
         let (tell, told) = watch::channel(None);
-        vacant.insert(told.clone());
+        let flight = Flight { told, sent: Arc::default() };
+        vacant.insert(flight.clone());
         drop(under_way);
-        let landing = Landing { flights: Arc::clone(self), key: key.clone(), share };
+        let (landing, sent) =
+            (Landing { flights: Arc::clone(self), key: key.clone(), share }, Arc::clone(&flight.sent));
         // The span of the call that this is done for goes along.
         tokio::spawn(traces::current().carry(async move {
-            let landed = landing.flights.fetch(&landing.key, landing.share.as_ref()).await;
+            let landed = landing.flights.fetch(&landing.key, landing.share.as_ref(), &sent).await;
             match purpose {
                 Purpose::Answer => {}
                 Purpose::Refresh => landing.flights.metrics.refreshed(landed.is_ok()),
@@ -143,18 +158,18 @@ impl Flights {
             drop(landing);
             tell.send_replace(Some(landed));
         }));
-        Joined::Started(Flight(told))
+        Joined::Started(flight)
     }
 
-    async fn fetch(&self, key: &JobKey, share: Option<&Share>) -> Landed {
+    async fn fetch(&self, key: &JobKey, share: Option<&Share>, sent: &AtomicBool) -> Landed {
         let started = self.clock.now().instant;
         // While Glacier hangs, a fetch only finds out whether it still does.
         let repeats = !self.cache.get(key).is_some_and(|known| known.is_hanging());
         let effort = Effort { until: started + self.budget, repeats };
-        let mut outcome = self.ask_and_learn(key, share, effort).await;
+        let mut outcome = self.ask_and_learn(key, share, effort, sent).await;
         if let Err(NotLearnt::Contradictory { first: true, error }) = outcome {
             // Perhaps a slip. One more answer shows.
-            outcome = match self.ask_and_learn(key, share, effort).await {
+            outcome = match self.ask_and_learn(key, share, effort, sent).await {
                 // Nor can it be asked for: what Glacier did say stands, and has its cool-down.
                 Err(NotLearnt::Failed(again)) if matches!(again.kind.verdict(), Verdict::NotAsked) => {
                     Err(NotLearnt::Contradictory { first: true, error })
@@ -179,9 +194,15 @@ impl Flights {
     }
 
     /// Asks Glacier once, and takes in what it says.
-    async fn ask_and_learn(&self, key: &JobKey, share: Option<&Share>, effort: Effort) -> Result<Knowledge, NotLearnt> {
+    async fn ask_and_learn(
+        &self,
+        key: &JobKey,
+        share: Option<&Share>,
+        effort: Effort,
+        sent: &AtomicBool,
+    ) -> Result<Knowledge, NotLearnt> {
         let began = self.clock.now();
-        let answer = self.ask(key, share, effort).await;
+        let answer = self.ask(key, share, effort, sent).await;
         let unbelievable = unbelievable(&answer);
         let observation = match answer {
             Ok(Described { job, asked_at, request_id: _ }) => {
@@ -210,22 +231,29 @@ impl Flights {
     }
 
     /// Asks Glacier, unless this replica has enough to do or the account has had enough.
-    async fn ask(&self, key: &JobKey, share: Option<&Share>, effort: Effort) -> Result<Described, UpstreamError> {
+    async fn ask(
+        &self,
+        key: &JobKey,
+        share: Option<&Share>,
+        effort: Effort,
+        sent: &AtomicBool,
+    ) -> Result<Described, UpstreamError> {
         let asking = async {
-            let place = self.admission.enter(share).await?;
+            let place = self.admission.enter(share).await?.noting(sent);
             self.source.describe_job(key.clone(), &place, effort).await
         };
         // Whatever the source does: it ends in time, and its panics are failures like others.
         match AssertUnwindSafe(timeout_at(effort.until, asking)).catch_unwind().await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_elapsed)) => {
-                Err(UpstreamError::new(UpstreamErrorKind::TimedOut, true, "the fetch's budget is spent"))
+                let sent = sent.load(Ordering::Relaxed);
+                Err(UpstreamError::new(UpstreamErrorKind::TimedOut, sent, "the fetch's budget is spent"))
             }
             Err(_panic) => Err(UpstreamError::new(UpstreamErrorKind::Panicked, true, "panicked; see the log")),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, watch::Receiver<Option<Landed>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, Flight>> {
         // The map is whole between any two statements, so a panic elsewhere does not spoil it.
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }

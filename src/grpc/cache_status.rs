@@ -76,6 +76,7 @@ fn render(status: CacheStatus) -> String {
                 NotForwarded::HeldBack => "held-back",
                 NotForwarded::Overloaded => "overloaded",
                 NotForwarded::OverShare => "over-share",
+                NotForwarded::NotSent => "not-sent",
             };
             format!("{CACHE_NAME}; detail={because}")
         }
@@ -112,6 +113,7 @@ mod tests {
             (CacheStatus::NotForwarded(NotForwarded::HeldBack), "detail=held-back"),
             (CacheStatus::NotForwarded(NotForwarded::Overloaded), "detail=overloaded"),
             (CacheStatus::NotForwarded(NotForwarded::OverShare), "detail=over-share"),
+            (CacheStatus::NotForwarded(NotForwarded::NotSent), "detail=not-sent"),
             (CacheStatus::Hit { ttl: Duration::MAX }, "hit; ttl=18446744073709551615"),
         ];
         for (status, words) in cases {

@@ -44,6 +44,8 @@ vocabulary! {
         Overloaded = "overloaded",
         /// Glacier was not asked: the caller that would have started the fetch had its share.
         OverShare = "over_share",
+        /// Glacier was not asked: there were no credentials, or the time was over before the request's turn came.
+        NotSent = "not_sent",
     }
 }
 

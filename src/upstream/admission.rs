@@ -151,6 +151,7 @@ impl Admission {
             caller: share.map(|share| Arc::clone(share.asker())),
             first_turn_by: until,
             has_asked: AtomicBool::new(false),
+            sent: None,
             _permits: permits,
             _counted: self.metrics.in_flight(),
         })
@@ -228,17 +229,28 @@ pub struct Place<'a> {
     /// Until when the first request waits for its turn: the fetch has waited for its place already.
     first_turn_by: Instant,
     has_asked: AtomicBool,
+    /// Where to note that a request is sent.
+    sent: Option<&'a AtomicBool>,
     _permits: Permits<'a>,
     _counted: Present,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// Notes in `sent` once a request is sent.
+    #[must_use]
+    pub fn noting(self, sent: &'a AtomicBool) -> Self {
+        Self { sent: Some(sent), ..self }
+    }
+
     /// The turn to send one request, at the latest at `until`.
     pub async fn turn(&self, until: Instant) -> Result<Turn<'_>, NotAdmitted> {
         let is_retry = self.has_asked.swap(true, Ordering::Relaxed);
         let by = if is_retry { Instant::now() + self.admission.max_wait } else { self.first_turn_by };
         let come = self.come(by.min(until)).await;
         let turns = &*self.admission.turns;
+        if let (Ok(_), Some(sent)) = (&come, self.sent) {
+            sent.store(true, Ordering::Relaxed);
+        }
         come.map(|sent_at| Turn { turns, sent_at })
             .map_err(|turn_in| self.admission.refused(NotAdmitted::HeldBack { turn_in }))
     }

@@ -264,6 +264,38 @@ async fn who_joined_a_fetch_that_gets_no_turn_again_and_again_waits_for_an_answe
     assert!(reply.result.is_ok(), "{reply:?}");
 }
 
+/// `fwd` only where something was forwarded.
+#[tokio::test(start_paused = true)]
+async fn who_is_out_of_time_hears_whether_anything_was_sent() {
+    let limits = FetchLimits { in_flight: 1, ..FetchLimits::default() };
+    let bench = slow_but_for_quick(limits, 20 * SECOND);
+    let sent = bench.spawn_ask(&key("sent"), SECOND / 2);
+    tokio::time::sleep(MS).await;
+    let [waits, joins] = [(); 2].map(|()| bench.spawn_ask(&key("waits"), SECOND / 2));
+    let out_of_time = Err(DescribeError::DeadlineExceeded);
+    let reply = sent.await.unwrap();
+    let forwarded = CacheStatus::Forwarded { reason: Forwarded::Miss, collapsed: false, stored: false };
+    assert_eq!((&reply.result, reply.status), (&out_of_time, forwarded));
+    for reply in [waits.await.unwrap(), joins.await.unwrap()] {
+        assert_eq!(
+            (reply.result, reply.status),
+            (out_of_time.clone(), CacheStatus::NotForwarded(NotForwarded::NotSent))
+        );
+    }
+}
+
+/// The same without credentials, unless the fetch had sent a request before.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_for_credentials_hears_whether_anything_was_sent() {
+    let bench = Bench::new(|key, _| async move {
+        let sent = key.job_id() == "sent";
+        Err(UpstreamError::new(UpstreamErrorKind::CredentialsUnavailable, sent, "scripted"))
+    });
+    let forwarded = CacheStatus::Forwarded { reason: Forwarded::Miss, collapsed: false, stored: false };
+    assert_eq!(bench.ask(&key("sent")).await.status, forwarded);
+    assert_eq!(bench.ask(&key("not-sent")).await.status, CacheStatus::NotForwarded(NotForwarded::NotSent));
+}
+
 /// What is logged.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
