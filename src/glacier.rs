@@ -183,6 +183,8 @@ impl GlacierClient {
         let mut progress = Progress::default();
         let mut sent = false;
         let mut failed: Option<Failure> = None;
+        // What the next request was paid for with.
+        let mut paid = 0;
         loop {
             // Both anew for each attempt: another fetch may have found better ones meanwhile.
             let offset = self.offset.current();
@@ -192,7 +194,10 @@ impl GlacierClient {
             };
             let turn = match place.turn(until).await {
                 Ok(turn) => turn,
-                Err(held_back) => return Err(after(progress.requests, instead_of_another(failed, held_back.into()))),
+                Err(held_back) => {
+                    self.bucket.give(paid);
+                    return Err(after(progress.requests, instead_of_another(failed, held_back.into())));
+                }
             };
             progress.requests += 1;
             let outcome = self.attempt(progress.requests, key, &credentials, offset, until).await;
@@ -220,6 +225,7 @@ impl GlacierClient {
                 wait_ms = verdict.wait().map(|wait| wait.as_millis()),
                 "asking glacier again"
             );
+            paid = verdict.cost();
             progress.follow(verdict, failure.cause);
             failed = Some(Failure { error: UpstreamError { sent, ..failure.error }, ..failure });
         }

@@ -109,6 +109,14 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
+    /// The tokens that it takes.
+    pub(super) fn cost(self) -> u32 {
+        match self {
+            Self::Repeat { cost, .. } => cost,
+            Self::GiveUp | Self::Resend | Self::Refresh | Self::CorrectClock(_) => 0,
+        }
+    }
+
     /// In snake case, for logs.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -236,6 +244,11 @@ impl Bucket {
             None if progress.requests == 1 => FIRST_TRY_REWARD,
             None => 0,
         };
+        self.give(tokens);
+    }
+
+    /// Puts so many tokens in, up to the capacity.
+    pub(super) fn give(&self, tokens: u32) {
         let more = |present: u32| Some(present.saturating_add(tokens).min(self.capacity));
         // The closure never declines.
         let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);

@@ -196,6 +196,7 @@ async fn a_retry_whose_turn_does_not_come_ends_with_the_throttling_answer() {
     let throttled = ask_through(&admission, &client, until).await.unwrap_err();
     assert_eq!((throttled.kind, throttled.sent, throttled.http_status), (Kind::Throttled, true, Some(400)));
     assert_eq!(server.requests().len(), 2, "the second had the turn that is left after a cut, the third had none");
+    assert_eq!(client.bucket.tokens(), 500 - 5, "only the retry that was sent is paid for");
     let held_back = ask_through(&admission, &client, until).await.unwrap_err();
     assert_eq!((held_back.kind, held_back.sent), (Kind::HeldBack, false));
     assert!(held_back.retry_after.is_some());
