@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use tonic::{codegen::StdError, service::Routes};
+use tonic::{codec::CompressionEncoding::Gzip, codegen::StdError, service::Routes};
 use tower::{Service, service_fn};
 
 use crate::{
@@ -21,6 +21,7 @@ mod answer_body;
 mod cache_status;
 mod call;
 pub mod client;
+mod encoding;
 mod health;
 mod job_service;
 mod message;
@@ -100,11 +101,15 @@ impl Face {
     ) -> Result<Self, DescriptorError> {
         let open = Arc::new(OpenCalls::new(settings.open_calls.clone(), metrics.clone()));
         let jobs = JobService::new(describer, policy, phase.clone(), Arc::clone(&open), settings);
-        let mut routes = Routes::new(health::service(phase.clone()).max_decoding_message_size(SMALL_REQUEST));
+        let mut routes = Routes::new(
+            health::service(phase.clone()).accept_compressed(Gzip).max_decoding_message_size(SMALL_REQUEST),
+        );
         if settings.reflection {
             routes = routes
-                .add_service(reflected().build_v1()?.max_decoding_message_size(SMALL_REQUEST))
-                .add_service(reflected().build_v1alpha()?.max_decoding_message_size(SMALL_REQUEST));
+                .add_service(reflected().build_v1()?.accept_compressed(Gzip).max_decoding_message_size(SMALL_REQUEST))
+                .add_service(
+                    reflected().build_v1alpha()?.accept_compressed(Gzip).max_decoding_message_size(SMALL_REQUEST),
+                );
         }
         // Without `prepare` axum builds the router anew for every connection.
         let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits, tracer));
@@ -115,7 +120,7 @@ impl Face {
 
     /// Nothing but the health service, for a port where probes that know no TLS ask.
     pub fn health_only(phase: &PhaseWatch, settings: &GrpcSettings, metrics: &CallMetrics) -> Self {
-        let health = health::service(phase.clone()).max_decoding_message_size(SMALL_REQUEST);
+        let health = health::service(phase.clone()).accept_compressed(Gzip).max_decoding_message_size(SMALL_REQUEST);
         let reporter = Arc::new(call::Reporter::new(metrics.clone(), settings.log_hits, Tracer::default()));
         let max_call_duration = settings.max_call_duration;
         let (routes, phase) = (Routes::new(health).prepare(), phase.clone());

@@ -53,7 +53,7 @@
 //! - tonic only in `grpc`, `server` and generated code; reqwest only in `glacier`, `network` and `credentials`, `aws_*` only in
 //!   `glacier` and `credentials`; moka only in `cache.rs`;
 //!   hyper only in `server`, `admin` and `emulator`; rustls, x509-parser and rustix only in `server`; the Prometheus crate only in
-//!   `metrics`, which knows no other room; TOML only in `policy`; OpenTelemetry only in `traces`.
+//!   `metrics`, which knows no other room; TOML only in `policy`; OpenTelemetry only in `traces`; flate2 only in `grpc`.
 //! - `glacier` and `grpc` know nothing of each other. Only `main` imports `config`: each layer owns its settings.
 //! - The environment is read in `config` (and by the AWS credential chain and the TLS library's search for roots, and what `config` has checked by OpenTelemetry's
 //!   SDK), the wall clock in `clock` (and, for spans, by that SDK).

@@ -23,6 +23,7 @@ use tower::Service as _;
 use super::{
     Face, SMALL_REQUEST,
     answer_body::AnswerBody,
+    encoding::{Encoding, GRPC_ACCEPT_ENCODING, GRPC_ENCODING},
     health,
     job_service::{DESCRIBE_JOB, GRPC, JobService, SERVICE_NAME},
     message,
@@ -49,9 +50,7 @@ pub(super) use event::{About, Reporter};
 use held::HoldingBody;
 use limited::Limited;
 
-const GRPC_TIMEOUT: &str = "grpc-timeout";
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
 const DETAILS: &str = "grpc-status-details-bin";
 
@@ -138,19 +137,19 @@ impl Envelope {
 
     /// What a call asks for. Its headers, of which there may be many, go no further.
     fn work<B>(&self, request: Request<B>, received: Instant, is_ours: bool) -> Work<B> {
-        let timeout = match screen(&request) {
-            Ok(timeout) => timeout,
+        let (timeout, encoding) = match screen(&request) {
+            Ok(screened) => screened,
             Err(refused) => return Work::Refused(refused),
         };
         let refused = |error| Work::Refused(Box::new(status::of(error).into()));
         let Some(call) = self.open.begin() else { return refused(CallError::TooManyCalls) };
         if self.jobs.is_some() && request.uri().path() == DESCRIBE_JOB {
-            return Work::DescribeJob { body: request.into_body(), received, timeout, call };
+            return Work::DescribeJob { body: request.into_body(), encoding, received, timeout, call };
         }
         let method = Method::of_path(request.uri().path());
         let end = received + timeout.map_or(self.max_call_duration, |timeout| timeout.min(self.max_call_duration));
         let (held, ends) = match method {
-            Method::HealthCheck => return Work::HealthCheck(Box::new((request.into_body(), end, call))),
+            Method::HealthCheck => return Work::HealthCheck(Box::new((request.into_body(), encoding, end, call))),
             // Lasts as long as its caller likes.
             Method::HealthWatch => {
                 (self.open.begin_watch(call, &self.open_here), timeout.map(|timeout| received + timeout))
@@ -169,7 +168,7 @@ impl Envelope {
             }
         };
         match held {
-            Ok(held) => Work::Stream(Box::new(Stream { request: bare(request, method), end, ends, held })),
+            Ok(held) => Work::Stream(Box::new(Stream { request: bare(request, method), encoding, end, ends, held })),
             Err(error) => refused(error),
         }
     }
@@ -179,28 +178,32 @@ impl Envelope {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
+        let encoding = work.encoding();
         // Not by pairs: they would stay in the future beside their parts.
-        match work {
-            Work::DescribeJob { body, received, timeout, call } => match &self.jobs {
+        let mut handled = match work {
+            Work::DescribeJob { body, encoding, received, timeout, call } => match &self.jobs {
                 Some(jobs) => {
                     let asker = self.caller.identity.as_ref();
                     let context = CallContext { received, timeout, asker, span, about };
                     match jobs.deadline(&context) {
-                        Some(deadline) => {
-                            jobs.describe_job(body, &context, call, deadline).await.unwrap_or_else(Handled::from)
-                        }
+                        Some(deadline) => jobs
+                            .describe_job(body, encoding, &context, call, deadline)
+                            .await
+                            .unwrap_or_else(Handled::from),
                         None => status::of(CallError::NoTime).into(),
                     }
                 }
                 None => status::of(CallError::Unimplemented("no such service or method".to_owned())).into(),
             },
             Work::HealthCheck(check) => {
-                let (body, end, call) = *check;
-                Box::pin(self.check_health(body, end, call)).await
+                let (body, encoding, end, call) = *check;
+                Box::pin(self.check_health(body, encoding, end, call)).await
             }
             Work::Stream(stream) => Box::pin(self.begin_stream(*stream)).await,
             Work::Refused(refused) => *refused,
-        }
+        };
+        encoding.disclose(handled.response.headers_mut());
+        handled
     }
 }
 
@@ -208,19 +211,32 @@ impl Envelope {
 enum Work<B> {
     DescribeJob {
         body: B,
+        encoding: Encoding,
         received: Instant,
         timeout: Option<Duration>,
         call: Token,
     },
     /// The request, until when it is waited for, and the call.
-    HealthCheck(Box<(B, Instant, Token)>),
+    HealthCheck(Box<(B, Encoding, Instant, Token)>),
     Stream(Box<Stream<B>>),
     Refused(Box<Handled>),
+}
+
+impl<B> Work<B> {
+    fn encoding(&self) -> Encoding {
+        match self {
+            Self::DescribeJob { encoding, .. } => *encoding,
+            Self::HealthCheck(check) => check.1,
+            Self::Stream(stream) => stream.encoding,
+            Self::Refused(_) => Encoding::Identity,
+        }
+    }
 }
 
 /// A stream of another service that is to begin.
 struct Stream<B> {
     request: Request<B>,
+    encoding: Encoding,
     /// When it must have begun.
     end: Instant,
     /// When it must have ended, if at any time.
@@ -230,16 +246,17 @@ struct Stream<B> {
 
 impl Envelope {
     /// Answers `Health/Check`. One whose request is complete waits for nothing, however many others do.
-    async fn check_health<B>(&self, body: B, end: Instant, call: Token) -> Handled
+    async fn check_health<B>(&self, body: B, encoding: Encoding, end: Instant, call: Token) -> Handled
     where
         B: HttpBody<Data = Bytes>,
     {
         let message = tokio::select! {
             biased;
-            message = message::receive(body, SMALL_REQUEST) => message,
+            message = message::receive_if_any(body, encoding, SMALL_REQUEST) => message,
             error = self.open.check_is_unfinished(&self.open_here, end) => Err(error),
         };
-        let request = message.and_then(|message| {
+        // No message at all counts as an empty one.
+        let request = message.map(Option::unwrap_or_default).and_then(|message| {
             HealthCheckRequest::decode(message).map_err(|error| CallError::NoRequest(error.to_string()))
         });
         let answer = request.map_err(status::of).and_then(|request| health::check(&request, self.phase.current()));
@@ -259,7 +276,7 @@ impl Envelope {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        let Stream { request, end, ends, mut held } = stream;
+        let Stream { request, encoding: _, end, ends, mut held } = stream;
         let begun = tokio::select! {
             biased;
             begun = timeout_at(end, self.routes.clone().call(request)) => begun,
@@ -284,9 +301,9 @@ fn bare<B>(request: Request<B>, method: Method) -> Request<B> {
     let mut bare = Request::new(body);
     *bare.method_mut() = http::Method::POST;
     *bare.uri_mut() = http::Uri::from_static(method.name());
-    *bare.headers_mut() = [GRPC_ENCODING, GRPC_ACCEPT_ENCODING]
+    *bare.headers_mut() = [&GRPC_ENCODING, &GRPC_ACCEPT_ENCODING]
         .into_iter()
-        .filter_map(|name| parts.headers.remove(&name).map(|value| (name, value)))
+        .filter_map(|name| parts.headers.remove(name).map(|value| (name.clone(), value)))
         .collect::<HeaderMap>();
     bare
 }
@@ -302,8 +319,8 @@ fn panicked() -> Handled {
     status::of(CallError::Panicked).into()
 }
 
-/// The caller's timeout, or why this call reaches no handler.
-fn screen<B>(request: &Request<B>) -> Result<Option<Duration>, Box<Handled>> {
+/// The caller's timeout and encoding, or why this call reaches no handler.
+fn screen<B>(request: &Request<B>) -> Result<(Option<Duration>, Encoding), Box<Handled>> {
     let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     // What is not a gRPC call gets an HTTP answer ("gRPC over HTTP2" asks for 415).
     match (request.method(), content_type) {
@@ -311,11 +328,13 @@ fn screen<B>(request: &Request<B>) -> Result<Option<Duration>, Box<Handled>> {
         (&http::Method::POST, _) => return Err(Box::new(http_answer(StatusCode::UNSUPPORTED_MEDIA_TYPE))),
         _ => return Err(Box::new(http_answer(StatusCode::METHOD_NOT_ALLOWED))),
     }
-    let timeout = request.headers().get(GRPC_TIMEOUT).map(|value| timeout::parse(value.as_bytes())).transpose();
-    timeout.map_err(|error| {
-        let field = InvalidField { field: GRPC_TIMEOUT, description: error.to_string() };
-        Box::new(status::of(CallError::Invalid(vec![field])).into())
-    })
+    let timeout = request.headers().get(&GRPC_TIMEOUT).map(|value| timeout::parse(value.as_bytes())).transpose();
+    let refused = |error| Box::new(status::of(error).into());
+    let timeout = timeout.map_err(|error| {
+        let field = InvalidField { field: GRPC_TIMEOUT.as_str(), description: error.to_string() };
+        refused(CallError::Invalid(vec![field]))
+    })?;
+    Ok((timeout, Encoding::of(request.headers()).map_err(refused)?))
 }
 
 /// `application/grpc`, `application/grpc+proto`, perhaps with parameters; not `application/grpc-web`.
@@ -329,7 +348,12 @@ fn is_grpc(content_type: &[u8]) -> bool {
 fn with_details(response: Response<Body>) -> Response<Body> {
     let headers = response.headers();
     match Status::from_header_map(headers) {
-        Some(bare) if bare.code() == Code::Unimplemented && !headers.contains_key(DETAILS) => {
+        Some(_) if headers.contains_key(DETAILS) => response,
+        // By tonic's limits for a message and for what it decompresses to.
+        Some(bare) if matches!(bare.code(), Code::OutOfRange | Code::ResourceExhausted) => {
+            status::of(CallError::TooLarge).into_http()
+        }
+        Some(bare) if bare.code() == Code::Unimplemented => {
             status::of(CallError::Unimplemented(match bare.message() {
                 "" => "no such service or method".to_owned(),
                 words => words.to_owned(),

@@ -15,6 +15,7 @@ use super::{
     answer_body::AnswerBody,
     cache_status::{AGE, CACHE_STATUS, age, cache_status},
     call::{About, CallContext, Handled},
+    encoding::Encoding,
     message,
     open_calls::{OpenCalls, Token},
     question::Question,
@@ -83,6 +84,7 @@ impl JobService {
     pub(super) async fn describe_job<B>(
         &self,
         body: B,
+        encoding: Encoding,
         call: &CallContext<'_>,
         open: Token,
         deadline: Instant,
@@ -90,7 +92,7 @@ impl JobService {
     where
         B: HttpBody<Data = Bytes>,
     {
-        let message = self.receive(body, deadline).await.map_err(status::of)?;
+        let message = self.receive(body, encoding, deadline).await.map_err(status::of)?;
         let Question { key, max_age } = Question::read(&message).map_err(status::of)?;
         call.span.about(&key);
         let asker = call.asker;
@@ -113,14 +115,14 @@ impl JobService {
     }
 
     /// The request's message, unless it takes too long to come.
-    async fn receive<B>(&self, body: B, deadline: Instant) -> Result<Bytes, CallError<'static>>
+    async fn receive<B>(&self, body: B, encoding: Encoding, deadline: Instant) -> Result<Bytes, CallError<'static>>
     where
         B: HttpBody<Data = Bytes>,
     {
         tokio::select! {
             // As a rule it is there already, and then nothing else here costs anything.
             biased;
-            message = message::receive(body, self.max_request_bytes) => message,
+            message = message::receive(body, encoding, self.max_request_bytes) => message,
             // Boxed once it is polled, so that a hit does not carry it about.
             error = async { Box::pin(self.time_is_over(deadline)).await } => Err(error),
         }

@@ -7,9 +7,13 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use prost_types::Timestamp;
-use tonic::{Code, Status, metadata::MetadataMap};
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use super::encoding::{ACCEPTED, GRPC_ACCEPT_ENCODING};
 use crate::{
     caller::CallerIdentity,
     describe::{DescribeError, Interruption},
@@ -40,7 +44,13 @@ pub(super) enum CallError<'a> {
     Describe { key: &'a JobKey, error: DescribeError, retry_in: Option<Duration> },
     /// There is no request message, or it is none of ours: why not.
     NoRequest(String),
-    /// No such method or service, or a compressed message.
+    /// The message is above the limit, or would be once decompressed.
+    TooLarge,
+    /// A message is flagged as compressed, and no header says how.
+    CompressedWithoutEncoding,
+    /// `grpc-encoding` names none that is known here.
+    UnknownEncoding,
+    /// No such method or service.
     Unimplemented(String),
     /// The call's time passed before its handler could answer.
     NoTime,
@@ -68,6 +78,22 @@ pub(super) fn of(error: CallError<'_>) -> Status {
         CallError::NoRequest(why) => {
             let message = format!("invalid request: {why}");
             Answer::new(Code::InvalidArgument, "INVALID_REQUEST", message).into()
+        }
+        CallError::TooLarge => {
+            let message = "the request message is too large; the limit counts decompressed bytes";
+            Answer::new(Code::ResourceExhausted, "REQUEST_TOO_LARGE", message).into()
+        }
+        // The code that gRPC's compression document demands.
+        CallError::CompressedWithoutEncoding => {
+            let message = "invalid request: a message is flagged as compressed, but grpc-encoding names no compression";
+            Answer::new(Code::Internal, "INVALID_REQUEST", message).into()
+        }
+        CallError::UnknownEncoding => {
+            let message = "this grpc-encoding is not supported; supported are identity and gzip";
+            let mut status: Status = Answer::new(Code::Unimplemented, "UNIMPLEMENTED", message).into();
+            let accepted = MetadataValue::from_static(ACCEPTED);
+            status.metadata_mut().insert(GRPC_ACCEPT_ENCODING.as_str(), accepted);
+            status
         }
         CallError::Unimplemented(what) => Answer::new(Code::Unimplemented, "UNIMPLEMENTED", what).into(),
         CallError::Describe { key, error: DescribeError::Upstream(error), retry_in } => upstream(key, &error, retry_in),

@@ -52,6 +52,19 @@ def test_an_answer_says_where_it_came_from_and_how_old_it_is(stub):
     assert first_headers["age"].isdecimal() and second_headers["age"].isdecimal()
 
 
+def test_gzip_is_one_option_of_the_client(stub, upstream):
+    """D22."""
+    plain = stub.DescribeJob(request(), timeout=10)
+    assert stub.DescribeJob(request(), timeout=10, compression=grpc.Compression.Gzip) == plain
+    assert len(upstream.requests) == 1
+
+    with pytest.raises(grpc.RpcError) as raised:
+        stub.DescribeJob(request(), timeout=10, compression=grpc.Compression.Deflate)
+    assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    # grpcio keeps the header grpc-accept-encoding to itself.
+    assert "supported are identity and gzip" in raised.value.details()
+
+
 def test_a_malformed_request_names_every_bad_field(stub, upstream):
     with pytest.raises(grpc.RpcError) as raised:
         stub.DescribeJob(request(account_id="12", vault_name="..", job_id="a/b"), timeout=10)

@@ -46,7 +46,7 @@ BOUNDED = 24 * MIB
 FLOOD = 100_000
 QUESTION = pb.DescribeJobRequest(vault_name="vault", job_id="job")
 BODY = message(QUESTION.SerializeToString())
-INVALID_ARGUMENT, UNIMPLEMENTED = "3", "12"
+RESOURCE_EXHAUSTED, UNIMPLEMENTED = "8", "12"
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_message_of_5_mib_refuses_that_call_alone(gateway):
         # No more than the window takes: the refusal comes long before the end.
         wire.send(frame(HEADERS, END_HEADERS, 1, wire.block()))
         wire.send(*(frame(DATA, 0, 1, body[n : n + 16_384]) for n in range(0, 3 * 16_384, 16_384)))
-        assert wire.answer(1)["grpc-status"] == INVALID_ARGUMENT
+        assert wire.answer(1)["grpc-status"] == RESOURCE_EXHAUSTED
         wire.send(wire.call(3, BODY))
         assert wire.answer(3)["grpc-status"] == "0"
 
@@ -177,20 +177,26 @@ def test_a_length_of_4_gib_is_not_believed(gateway):
         for stream in streams:
             wire.send(frame(HEADERS, END_HEADERS, stream, wire.block()))
             wire.send(frame(DATA, 0, stream, message(b"some bytes", length=0xFFFF_FFFF)))
-        assert {answer["grpc-status"] for answer in wire.answers(streams).values()} == {INVALID_ARGUMENT}
+        assert {answer["grpc-status"] for answer in wire.answers(streams).values()} == {RESOURCE_EXHAUSTED}
         wire.send(wire.call(201, BODY))
         assert wire.answer(201)["grpc-status"] == "0"
 
 
-def test_a_compressed_bomb_is_not_opened(gateway):
-    """D5."""
+def test_a_compressed_bomb_is_opened_no_further_than_the_limit(gateway):
+    """D22."""
     bomb = gzip.compress(bytes(10 * MIB))
     assert len(bomb) < 16 * 1024
     with Wire(gateway.address) as wire, unharmed(gateway):
         wire.send(wire.call(1, message(bomb, compressed=True), ("grpc-encoding", "gzip")))
-        assert wire.answer(1)["grpc-status"] == UNIMPLEMENTED
+        assert wire.answer(1)["grpc-status"] == RESOURCE_EXHAUSTED
         wire.send(wire.call(3, BODY))
         assert wire.answer(3)["grpc-status"] == "0"
+        packed = message(gzip.compress(QUESTION.SerializeToString()), compressed=True)
+        wire.send(wire.call(5, packed, ("grpc-encoding", "gzip")))
+        assert wire.answer(5)["grpc-status"] == "0"
+        wire.send(wire.call(7, packed, ("grpc-encoding", "deflate")))
+        refusal = wire.answer(7)
+        assert (refusal["grpc-status"], refusal["grpc-accept-encoding"]) == (UNIMPLEMENTED, "identity,gzip")
 
 
 def test_a_rapid_reset_closes_that_connection(gateway):

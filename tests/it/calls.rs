@@ -22,7 +22,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tonic::{Code, Request, Status, codec::CompressionEncoding};
+use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::support::gateway::{Gateway, PATIENCE, Refusal, cache_status, header, question};
@@ -167,7 +167,7 @@ async fn an_oversized_message_is_refused_and_the_connection_lives() {
     let mut connection = gateway.one_connection().await;
     let request = DescribeJobRequest { job_id: "j".repeat(5 * 1024 * 1024), ..question("") };
     let refusal = Refusal::of(connection.describe_job(request).await);
-    assert_eq!((refusal.code, refusal.reason()), (Code::InvalidArgument, "INVALID_REQUEST"));
+    assert_eq!((refusal.code, refusal.reason()), (Code::ResourceExhausted, "REQUEST_TOO_LARGE"));
     connection.describe_job(question(&job)).await.unwrap();
     assert_eq!(gateway.emulator.request_count(), 1);
 }
@@ -228,15 +228,6 @@ async fn calls_of_the_standard_services_end_in_time_as_well() {
         let status = Status::from_header_map(answered.trailers().unwrap()).unwrap();
         assert_eq!(status.code(), Code::DeadlineExceeded, "{path}");
     }
-}
-
-/// D5.
-#[tokio::test]
-async fn a_compressed_message_is_unimplemented() {
-    let gateway = Gateway::start().await;
-    let client = gateway.client.clone().send_compressed(CompressionEncoding::Gzip);
-    let refusal = Refusal::of(client.clone().describe_job(question("job")).await);
-    assert_eq!((refusal.code, refusal.reason()), (Code::Unimplemented, "UNIMPLEMENTED"));
 }
 
 /// D3.

@@ -19,7 +19,8 @@ fn words(text: &str, is_word: impl Fn(&str) -> bool) -> BTreeSet<String> {
 
 /// The reasons that the code can give.
 fn reasons() -> BTreeSet<String> {
-    const PREFIXES: [&str; 7] = ["CALLER_", "GLACIER_", "GATEWAY_", "JOB_", "VAULT_", "INVALID_REQUEST", "DEADLINE_"];
+    const PREFIXES: [&str; 8] =
+        ["CALLER_", "GLACIER_", "GATEWAY_", "JOB_", "REQUEST_", "VAULT_", "INVALID_REQUEST", "DEADLINE_"];
     let code = read("src/grpc/status.rs");
     let quoted = code.split('"').skip(1).step_by(2);
     let reasons: BTreeSet<_> = quoted
@@ -35,7 +36,8 @@ fn reasons() -> BTreeSet<String> {
 fn the_readme_and_the_proto_name_exactly_the_reasons_that_there_are() {
     let reasons = reasons();
     let is_reason = |word: &str| {
-        let ours = ["CALLER_", "GLACIER_", "GATEWAY_", "JOB_", "VAULT_"].iter().any(|prefix| word.starts_with(prefix));
+        let prefixes = ["CALLER_", "GLACIER_", "GATEWAY_", "JOB_", "REQUEST_", "VAULT_"];
+        let ours = prefixes.iter().any(|prefix| word.starts_with(prefix));
         (ours && !word.starts_with("GLACIER_GATEWAY")) || matches!(word, "INVALID_REQUEST" | "DEADLINE_EXCEEDED")
     };
     let proto = read("proto/glacier/jobs/v1/job_service.proto");

@@ -59,7 +59,7 @@ fn in_rooms(room: &str, rooms: &[&str]) -> bool {
 
 #[test]
 fn each_dependency_stays_in_its_rooms() {
-    let rules: [(&[&str], &[&str]); 14] = [
+    let rules: [(&[&str], &[&str]); 15] = [
         (&["tonic", "tonic_health", "tonic_reflection", "tonic_prost"], &["grpc", "server", "proto"]),
         // In `traces` it is a module of OpenTelemetry's.
         (&["tonic_types"], &["grpc", "server", "proto", "traces"]),
@@ -75,6 +75,7 @@ fn each_dependency_stays_in_its_rooms() {
         (&["tokio_rustls", "rustls", "x509_parser"], &["server"]),
         (&["prometheus_client"], &["metrics"]),
         (&["toml"], &["policy"]),
+        (&["flate2"], &["grpc"]),
         (&["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp"], &["traces"]),
         (&["rustix"], &["server"]),
         (&["clap", "humantime"], &["config", "main"]),

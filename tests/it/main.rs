@@ -9,6 +9,7 @@ mod capacity;
 mod chain;
 mod cli;
 mod coalescing;
+mod compression;
 mod corpora;
 mod dates;
 mod documents;

@@ -275,7 +275,7 @@ async fn health_takes_no_larger_messages_than_the_rest() {
     let mut health = HealthClient::new(gateway.channel().await);
     let large = "x".repeat(17 * 1024);
     let refusal = Refusal::of(health.check(about(&large)).await);
-    assert_eq!((refusal.code, refusal.reason()), (Code::InvalidArgument, "INVALID_REQUEST"));
+    assert_eq!((refusal.code, refusal.reason()), (Code::ResourceExhausted, "REQUEST_TOO_LARGE"));
     let status = health.watch(about(&large)).await.unwrap_err();
-    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
 }

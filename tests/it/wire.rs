@@ -141,11 +141,12 @@ async fn an_error_without_a_message_ends_with_its_headers_whatever_the_call() {
             // tonic's words for a message that is none, and ours.
             for (path, malformed) in [(WATCH, "13"), (CHECK, "3")] {
                 Call::new(path, NONSENSE).with(headers).send(address).await.is_trailers_only(malformed);
-                // No message at all.
-                Call::new(path, "").with(headers).send(address).await.is_trailers_only(malformed);
                 let packed: &[(&str, &str)] = &[&[("grpc-encoding", "gzip")], headers].concat();
-                Call::new(path, &b"\x01\0\0\0\0"[..]).with(packed).send(address).await.is_trailers_only("12");
+                Call::new(path, &b"\x01\0\0\0\0"[..]).with(packed).send(address).await.is_trailers_only(malformed);
+                let unknown: &[(&str, &str)] = &[&[("grpc-encoding", "deflate")], headers].concat();
+                Call::new(path, &b"\x01\0\0\0\0"[..]).with(unknown).send(address).await.is_trailers_only("12");
             }
+            Call::new(WATCH, "").with(headers).send(address).await.is_trailers_only("13");
             Call::new(CHECK, about_unknown.clone()).with(headers).send(address).await.is_trailers_only("5");
             for path in ["glacier.jobs.v1.JobService/Other", "no.Service/Other", "other", ""] {
                 Call::new(path, "").with(headers).send(address).await.is_trailers_only("12");
@@ -158,7 +159,10 @@ async fn an_error_without_a_message_ends_with_its_headers_whatever_the_call() {
         (framed(&question("")), &[][..], "3"),
         (NONSENSE.to_vec(), &[], "3"),
         (Vec::new(), &[], "3"),
-        (b"\x01\0\0\0\0".to_vec(), &[("grpc-encoding", "gzip")], "12"),
+        (b"\x01\0\0\0\0".to_vec(), &[("grpc-encoding", "gzip")], "3"),
+        (b"\x01\0\0\0\0".to_vec(), &[("grpc-encoding", "deflate")], "12"),
+        (b"\x01\0\0\0\0".to_vec(), &[], "13"),
+        (b"\0\0\xff\0\0".to_vec(), &[], "8"),
         (framed(&question("none")), &[], "5"),
         (framed(&question("none")), &[("grpc-timeout", "0S")], "4"),
         (framed(&question("none")), &[("grpc-timeout", "")], "3"),
@@ -176,6 +180,8 @@ async fn an_answer_with_a_message_ends_with_trailers_and_has_no_status_before() 
         let call = |path, body| Call::new(path, body).with(headers).send(gateway.address);
         call(DESCRIBE, framed(&question(&job))).await.has_messages_and_then("0");
         call(CHECK, framed(&HealthCheckRequest { service: "liveness".to_owned() })).await.has_messages_and_then("0");
+        // No message at all counts as an empty one.
+        call(CHECK, Vec::new()).await.has_messages_and_then("0");
         for path in REFLECTION {
             // List the services, then end.
             call(path, b"\0\0\0\0\x02\x3a\0".to_vec()).await.has_messages_and_then("0");
