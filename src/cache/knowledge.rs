@@ -207,7 +207,8 @@ impl End {
             };
             Promise { completion, until }
         });
-        let known_until = promise.map_or(asked_at.instant, |promise| promise.until);
+        // Glacier may remember a job for longer than it promises.
+        let known_until = promise.map_or(asked_at.instant, |promise| promise.until.max(asked_at.instant));
         Self { promise, remembered_until: known_until + END_REMEMBERED }
     }
 }

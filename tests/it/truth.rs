@@ -265,3 +265,20 @@ async fn a_job_expires_no_sooner_than_glacier_may_forget_it() {
     let Err(DescribeError::Expired { completion: told, .. }) = reply.result else { panic!("{reply:?}") };
     assert_eq!(told, completion);
 }
+
+/// U22: Glacier promises a day, and may remember for longer.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_glacier_forgets_days_after_its_completion_has_expired_at_once() {
+    let completion = paused_clock().now().wall - 3 * 86_400 * SECOND;
+    let bench = Bench::new(move |key, call| {
+        let created = Some((completion - SECOND).into());
+        let job = GlacierJobDescription { creation_date: created, ..succeeded(&key, completion) };
+        let answer = if call == 0 { Ok(job) } else { gone(&key) };
+        async move { answer }
+    });
+    assert_eq!(job(&bench.ask(&key("job")).await).status_code(), StatusCode::Succeeded);
+    tokio::time::sleep(301 * SECOND).await;
+    let reply = bench.ask(&key("job")).await;
+    assert!(matches!(reply.result, Err(DescribeError::Expired { .. })), "{reply:?}");
+    assert_eq!(bench.calls(), 2, "nothing to confirm");
+}

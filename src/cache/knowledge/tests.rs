@@ -156,6 +156,18 @@ fn a_job_seen_complete_is_not_in_progress_again_even_if_it_was_gone_in_between()
     assert_eq!(alive.map(promised), Ok(None));
 }
 
+/// K8, U22: Glacier promises a day, and may remember for longer.
+#[test]
+fn a_job_that_glacier_describes_long_after_its_day_has_ended_all_the_same() {
+    let known = Knowledge::default().told(described(succeeded()), 3 * DAY).unwrap();
+    let again = known.told(described(running(Tier::Bulk)), 3 * DAY + 1);
+    assert_eq!(again.err(), Some(Unbelieved::Doubted));
+    let gone = known.told(absent(), 3 * DAY + 300).unwrap();
+    assert!(gone.end.and_then(|end| end.promise).is_some_and(|promise| promise.until <= at(3 * DAY).instant));
+    assert_eq!(gone.told(described(running(Tier::Bulk)), 4 * DAY - 1).err(), Some(Unbelieved::Doubted));
+    assert!(gone.told(described(running(Tier::Bulk)), 4 * DAY).is_ok(), "a day after it was last seen");
+}
+
 /// U29.
 #[test]
 fn what_contradicts_the_end_of_a_job_is_believed_when_said_three_times_over_half_a_minute() {
