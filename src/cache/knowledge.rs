@@ -144,7 +144,8 @@ pub struct Failure {
     at: Instant,
     /// How long from then no other fetch is started.
     cooldown: Duration,
-    /// How many fetches in a row got no answer in time, this one included.
+    /// How many fetches in a row got no answer in time, this one included. A failure of another kind
+    /// ends the row if Glacier may have answered.
     timeouts: u32,
 }
 
@@ -152,6 +153,12 @@ impl Failure {
     /// When the next fetch may be started.
     pub fn over_at(&self) -> Instant {
         self.at + self.cooldown
+    }
+
+    /// Until when it matters how long the cooldown was: so long that a fetch can end which starts when it is over.
+    fn remembered_until(&self) -> Instant {
+        let fetch = if self.timeouts > 0 { LONGEST_COOLDOWN } else { Duration::ZERO };
+        self.over_at() + self.cooldown.max(fetch)
     }
 }
 
@@ -304,8 +311,12 @@ impl Knowledge {
     /// What is known once a fetch has failed: the same, and that it failed.
     #[must_use]
     pub(super) fn after_failure(&self, error: Arc<UpstreamError>, at: Instant, settings: &FreshnessSettings) -> Self {
-        let timed_out = error.kind == UpstreamErrorKind::TimedOut;
-        let timeouts = self.failure().map_or(0, |failure| failure.timeouts).saturating_add(u32::from(timed_out));
+        let timeouts = match error.kind {
+            UpstreamErrorKind::TimedOut => self.timeouts(at).saturating_add(1),
+            // Glacier may have answered, however badly.
+            _ if error.sent => 0,
+            _ => self.timeouts(at),
+        };
         let cooldown = match error.kind {
             UpstreamErrorKind::TimedOut => {
                 let doubled = settings.cooldown.saturating_mul(2_u32.saturating_pow(timeouts - 1));
@@ -333,18 +344,21 @@ impl Knowledge {
         self.failure().filter(|failure| now < failure.over_at())
     }
 
-    /// Whether the last fetches got no answer in time.
-    pub fn is_hanging(&self) -> bool {
-        self.failure().is_some_and(|failure| failure.timeouts > 0)
+    /// Whether the last fetches got no answer in time, and not long before `now`.
+    pub fn is_hanging(&self, now: Instant) -> bool {
+        self.timeouts(now) > 0
+    }
+
+    /// How many fetches in a row got no answer in time, not long before `now`.
+    fn timeouts(&self, now: Instant) -> u32 {
+        self.failure().filter(|failure| now < failure.remembered_until()).map_or(0, |failure| failure.timeouts)
     }
 
     /// How long from `now` any of this can still matter: the hard end of life in the store.
     pub fn worth_keeping(&self, now: Instant) -> Duration {
         let learnt = self.learnt.as_ref().map_or(Duration::ZERO, |l| l.lifetime.usable.saturating_sub(l.age(now)));
-        // As long again, so that whoever asks soon after the cooldown finds how long it was.
-        let failure = self
-            .failure()
-            .map_or(Duration::ZERO, |failure| (failure.over_at() + failure.cooldown).saturating_duration_since(now));
+        let failure =
+            self.failure().map_or(Duration::ZERO, |failure| failure.remembered_until().saturating_duration_since(now));
         let end = self.end.map_or(Duration::ZERO, |end| end.remembered_until.saturating_duration_since(now));
         learnt.max(failure).max(end)
     }

@@ -164,7 +164,7 @@ impl Flights {
     async fn fetch(&self, key: &JobKey, share: Option<&Share>, sent: &AtomicBool) -> Landed {
         let started = self.clock.now().instant;
         // While Glacier hangs, a fetch only finds out whether it still does.
-        let repeats = !self.cache.get(key).is_some_and(|known| known.is_hanging());
+        let repeats = !self.cache.get(key).is_some_and(|known| known.is_hanging(started));
         let effort = Effort { until: started + self.budget, repeats };
         let mut outcome = self.ask_and_learn(key, share, effort, sent).await;
         if let Err(NotLearnt::Contradictory { first: true, error }) = outcome {

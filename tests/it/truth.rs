@@ -8,9 +8,9 @@ use std::{
 
 use glacier_gateway::{
     describe::{CacheStatus, DescribeError, DescribeSettings, Forwarded, Reply, StaleBecause},
-    job::JobKey,
+    job::{Identity, JobKey},
     proto::v1::{GlacierJobDescription, StatusCode, Tier},
-    upstream::{UpstreamError, UpstreamErrorKind},
+    upstream::{Effort, Fetch, JobSource, UpstreamError, UpstreamErrorKind, admission::Place},
 };
 use tokio::time::Instant;
 
@@ -149,6 +149,39 @@ async fn while_glacier_hangs_something_stale_is_given_soon_and_it_is_asked_less_
     assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
     let reply = bench.ask(&key("job")).await;
     assert!(matches!(reply.status, CacheStatus::Hit { .. }), "{:?}", reply.status);
+}
+
+/// Fails as its script says, and notes whether it might have repeated its requests.
+struct Failing {
+    script: Mutex<Vec<UpstreamErrorKind>>,
+    repeats: Arc<Mutex<Vec<bool>>>,
+}
+
+impl JobSource for Failing {
+    fn describe_job<'a>(&'a self, _: JobKey, _: &'a Place<'a>, effort: Effort) -> Fetch<'a> {
+        self.repeats.lock().unwrap().push(effort.repeats);
+        let kind = self.script.lock().unwrap().remove(0);
+        Box::pin(async move { Err(error(kind)) })
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::default()
+    }
+}
+
+/// U28.
+#[tokio::test(start_paused = true)]
+async fn while_glacier_hangs_a_fetch_only_finds_out_whether_it_still_does() {
+    use UpstreamErrorKind::{TimedOut, Unavailable};
+    let repeats: Arc<Mutex<Vec<bool>>> = Arc::default();
+    let script = Mutex::new(vec![Unavailable, TimedOut, TimedOut, Unavailable, Unavailable]);
+    let source = Failing { script, repeats: Arc::clone(&repeats) };
+    let bench = Bench::over(Arc::new(source), paused_clock(), Arc::default(), &DescribeSettings::default());
+    for _ in 0..5 {
+        let reply = bench.ask(&key("job")).await;
+        tokio::time::sleep(reply.retry_in.unwrap()).await;
+    }
+    assert_eq!(*repeats.lock().unwrap(), [true, true, false, false, true]);
 }
 
 /// U28: whoever has nothing else to hear, hears when to come again.

@@ -284,17 +284,60 @@ fn the_cooldown_after_timeouts_doubles_up_to_half_a_minute_and_an_answer_resets_
     let cooldown = |known: &Knowledge, now| (known.failure().unwrap().over_at() - at(now).instant).as_secs();
     let mut known = knowing(running(Tier::Bulk));
     for (failures, expected) in [1, 2, 4, 8, 16, 30, 30, 30].into_iter().enumerate() {
-        assert_eq!(known.is_hanging(), failures > 0);
+        assert_eq!(known.is_hanging(at(40).instant), failures > 0);
         known = known.failing(Kind::TimedOut, 40);
         assert_eq!(cooldown(&known, 40), expected, "after {failures} more");
     }
     assert_eq!(cooldown(&known.failing(Kind::Unavailable, 50), 50), 1, "another failure has its own");
     assert_eq!(cooldown(&known.failing(Kind::Contradictory, 50), 50), 10);
     let reset = known.told(described(running(Tier::Bulk)), 60).unwrap();
-    assert!(!reset.is_hanging());
+    assert!(!reset.is_hanging(at(60).instant));
     assert_eq!(cooldown(&reset.failing(Kind::TimedOut, 61), 61), 1);
     let for_ever = (0..100).fold(Knowledge::default(), |known, _| known.failing(Kind::TimedOut, 1));
     assert_eq!(cooldown(&for_ever, 1), 30);
+    let patient = FreshnessSettings { cooldown: 60 * SECOND, ..FreshnessSettings::default() };
+    let longer = for_ever.after_failure(error(Kind::TimedOut), at(1).instant, &patient);
+    assert_eq!(cooldown(&longer, 1), 60, "never less than after other failures");
+}
+
+/// U28: or the back-off of a job of which nothing else is known would never grow.
+#[test]
+fn a_back_off_is_remembered_until_the_next_fetch_can_have_ended() {
+    let (mut known, mut now) = (Knowledge::default(), 0);
+    for cooldown in [1, 2, 4, 8, 16, 30, 30] {
+        known = known.failing(Kind::TimedOut, now);
+        assert_eq!(known.failure().unwrap().over_at(), at(now + cooldown).instant);
+        let budget = 8;
+        now += cooldown + budget;
+        assert!(known.is_hanging(at(now).instant) && known.kept_for(now) > Duration::ZERO);
+    }
+}
+
+/// U28: an hour later it is a single slip again, and worth a second attempt.
+#[test]
+fn timeouts_of_long_ago_do_not_count() {
+    let hanging = (0..5).fold(knowing(succeeded()), |known, _| known.failing(Kind::TimedOut, 40));
+    assert!(hanging.is_hanging(at(85).instant));
+    assert!(!hanging.is_hanging(at(86).instant), "16 s and half a minute");
+    let again = hanging.failing(Kind::TimedOut, 3600);
+    assert_eq!(again.failure().unwrap().over_at(), at(3601).instant);
+}
+
+/// U28: a Glacier that answers does not hang, whatever it answers.
+#[test]
+fn timeouts_are_in_a_row_if_nothing_was_answered_in_between() {
+    let hanging = || (0..3).fold(knowing(running(Tier::Bulk)), |known, _| known.failing(Kind::TimedOut, 40));
+    let next =
+        |known: Knowledge| (known.failing(Kind::TimedOut, 42).failure().unwrap().over_at() - at(42).instant).as_secs();
+    for answer in [Kind::Unavailable, Kind::Throttled, Kind::Contradictory, Kind::Malformed] {
+        let answered = hanging().failing(answer, 41);
+        assert!(!answered.is_hanging(at(41).instant), "{answer:?}");
+        assert_eq!(next(answered), 1, "{answer:?}");
+    }
+    let unsent = Arc::new(UpstreamError::new(Kind::CredentialsUnavailable, false, "scripted"));
+    let unsent = hanging().after_failure(unsent, at(41).instant, &FreshnessSettings::default());
+    assert!(unsent.is_hanging(at(41).instant), "nobody has asked");
+    assert_eq!(next(unsent), 8);
 }
 
 /// K14: Glacier may have looked at the job as soon as it was asked.

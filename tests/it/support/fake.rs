@@ -91,7 +91,13 @@ impl Bench {
         Self::over(Arc::new(source), clock, calls, settings)
     }
 
-    fn over(source: Arc<dyn JobSource>, clock: Clock, calls: Arc<AtomicUsize>, settings: &DescribeSettings) -> Self {
+    /// A use case before another source, which counts its `calls`.
+    pub(crate) fn over(
+        source: Arc<dyn JobSource>,
+        clock: Clock,
+        calls: Arc<AtomicUsize>,
+        settings: &DescribeSettings,
+    ) -> Self {
         let freshness = FreshnessSettings { jitter: 0.0, ..FreshnessSettings::default() };
         let cache = JobCache::new(&CacheSettings::default(), freshness, clock.clone());
         let describer = Describer::new(source, cache.clone(), clock.clone(), settings, &DescribeMetrics::default());
