@@ -299,7 +299,10 @@ impl GlacierClient {
         let outcome = timeout_at(asked_at.instant + allowed, exchange).await.unwrap_or_else(|_| {
             Err(UpstreamError::new(Kind::TimedOut, true, format!("no answer within {allowed:?}")).into())
         });
-        let outcome = outcome.map_err(|failure| failure.without_secrets(credentials));
+        let outcome = outcome.map_err(|failure| {
+            let Failure { error, cause, offset } = failure.without_secrets(credentials);
+            Failure { error: UpstreamError { asked_at: Some(asked_at.instant), ..error }, cause, offset }
+        });
         let code = outcome.as_ref().map_or_else(|failure| failure.error.kind.into(), |_| UpstreamCode::Ok);
         let which = if number == 1 { Attempt::First } else { Attempt::Retry };
         self.metrics.requested(code, which, asked_at.instant.elapsed());

@@ -65,6 +65,8 @@ pub struct UpstreamError {
     pub detail: String,
     /// Whether the request may have reached Glacier.
     pub sent: bool,
+    /// When the last request was sent, if the source says so: what Glacier refuses is dated like what it describes.
+    pub asked_at: Option<Instant>,
     /// How long Glacier asked us to wait (`x-amz-retry-after`), or when a request that was held back would have been sent.
     pub retry_after: Option<Duration>,
     /// HTTP status of the answer, if there was one.
@@ -183,6 +185,7 @@ impl UpstreamError {
             kind,
             detail: detail.into(),
             sent,
+            asked_at: None,
             retry_after: None,
             http_status: None,
             glacier_code: None,

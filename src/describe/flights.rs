@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     cache::{Description, Finding, JobCache, Knowledge, Observation, Rejected},
-    clock::Clock,
+    clock::{Clock, Moment},
     job::{Identity, JobKey},
     metrics::DescribeMetrics,
     telemetry::LineBudget,
@@ -217,7 +217,9 @@ impl Flights {
                 };
                 let elapsed = self.clock.now().instant.saturating_duration_since(began.instant);
                 log_failure(&self.log, key, share, &error, elapsed);
-                Observation { finding: finding(Arc::new(error)), asked_at: began }
+                // Its date by Glacier's clock matters to nobody.
+                let asked_at = Moment { instant: error.asked_at.unwrap_or(began.instant), ..began };
+                Observation { finding: finding(Arc::new(error)), asked_at }
             }
         };
         match self.cache.observe(key, observation) {
@@ -367,8 +369,18 @@ impl UpstreamErrorKind {
 /// Once per failed fetch, here, whoever waits for it. "Not there" is an answer, not trouble.
 fn log_failure(log: &LineBudget, key: &JobKey, share: Option<&Share>, error: &UpstreamError, elapsed: Duration) {
     let elapsed_ms = elapsed.as_millis();
-    let UpstreamError { kind, detail, sent, retry_after: _, http_status, glacier_code, request_id, message, region: _ } =
-        error;
+    let UpstreamError {
+        kind,
+        detail,
+        sent,
+        asked_at: _,
+        retry_after: _,
+        http_status,
+        glacier_code,
+        request_id,
+        message,
+        region: _,
+    } = error;
     let (kind, code, aws_request_id) = (kind.name(), glacier_code.as_deref(), request_id.as_deref());
     let glacier_message = message.as_ref().map(GlacierMessage::for_log);
     match error.kind.verdict() {

@@ -357,6 +357,34 @@ async fn a_fetch_whose_last_request_sent_nothing_may_have_reached_glacier_before
     assert_eq!(error.detail, "connection refused, in request 2 of the fetch");
 }
 
+/// K14: what Glacier refuses is dated by the request that it answered, not by the first of the fetch.
+#[tokio::test]
+async fn an_error_says_when_its_last_request_was_sent() {
+    let pause = Duration::from_millis(50);
+    let server = Server::start(vec![Step::Wait(pause), http_answer("503 Service Unavailable", "", "")]).await;
+    for attempts in [1, 2] {
+        let client = client_of(&server.url, |settings| settings.retry.max_attempts = attempts);
+        let began = Instant::now();
+        let sent_at = ask(&client).await.unwrap_err().asked_at.unwrap();
+        assert!(sent_at - began >= pause * (attempts - 1) && sent_at.elapsed() >= pause, "{attempts}");
+    }
+    assert_eq!(server.requests().len(), 3);
+}
+
+/// U28.
+#[tokio::test]
+async fn an_effort_without_repetitions_is_one_request() {
+    let server = Server::start(vec![http_answer("503 Service Unavailable", "", "")]).await;
+    let admission = Admission::new(&FetchLimits::default(), AdmissionMetrics::default());
+    let place = admission.enter(None).await.unwrap();
+    for (repeats, requests) in [(false, 1), (true, 3)] {
+        let client = client_of(&server.url, |settings| settings.retry.max_attempts = 2);
+        let effort = Effort { until: Instant::now() + Duration::from_secs(8), repeats };
+        client.describe_job(JobKey::parse("-", "v", "j").unwrap(), &place, effort).await.unwrap_err();
+        assert_eq!(server.requests().len(), requests, "{repeats}");
+    }
+}
+
 /// One event per retry, for whoever turns debug on; the failure of the whole is somebody else's to log.
 #[tokio::test]
 async fn each_retry_is_logged_at_debug() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use glacier_gateway::{
-    describe::{CacheStatus, DescribeError, DescribeSettings, Forwarded, Reply, StaleBecause},
+    describe::{CacheStatus, DescribeError, DescribeSettings, FetchLimits, Forwarded, Reply, StaleBecause},
     job::{Identity, JobKey},
     proto::v1::{GlacierJobDescription, StatusCode, Tier},
     upstream::{Effort, Fetch, JobSource, UpstreamError, UpstreamErrorKind, admission::Place},
@@ -109,6 +109,28 @@ async fn where_glacier_takes_longer_than_max_age_the_caller_hears_that() {
     assert_eq!((kind(&reply), bench.calls()), (Some(UpstreamErrorKind::TimedOut), 2));
     assert!(bench.ask_within(&key("job"), 3 * SECOND).await.result.is_ok(), "whoever accepts that gets it");
     assert_eq!(bench.calls(), 2);
+}
+
+/// K14: what Glacier refuses is dated by its request like what it describes, not by when the fetch began to wait for its turn.
+#[tokio::test(start_paused = true)]
+async fn the_age_of_a_refusal_does_not_count_the_wait_for_its_turn() {
+    for refusal in [UpstreamErrorKind::JobNotFound, UpstreamErrorKind::AccessDenied] {
+        let limits = FetchLimits { in_flight: 1, ..FetchLimits::default() };
+        let settings = DescribeSettings { limits, ..DescribeSettings::default() };
+        let bench = Bench::with_settings(&settings, move |key, _| async move {
+            if key.job_id() == "other" {
+                tokio::time::sleep(900 * MS).await;
+                return in_progress(&key);
+            }
+            tokio::time::sleep(200 * MS).await;
+            Err(error(refusal))
+        });
+        let other = bench.spawn_ask(&key("other"), 5 * SECOND);
+        tokio::task::yield_now().await;
+        let reply = bench.ask_within(&key("job"), SECOND).await;
+        assert_eq!((kind(&reply), bench.calls()), (Some(refusal), 2));
+        other.await.unwrap().result.unwrap();
+    }
 }
 
 /// U28.

@@ -46,7 +46,8 @@ where
                 return Err(error(UpstreamErrorKind::TimedOut));
             };
             turn.answered(answer.as_ref().is_err_and(|error| error.kind == UpstreamErrorKind::Throttled));
-            Ok(Described { job: answer?, asked_at, request_id: None })
+            let job = answer.map_err(|error| UpstreamError { asked_at: Some(asked_at.instant), ..error })?;
+            Ok(Described { job, asked_at, request_id: None })
         })
     }
 
