@@ -129,6 +129,28 @@ async fn a_job_seen_complete_and_then_gone_has_expired() {
     assert!(refusal.details.resource_info().is_some());
 }
 
+/// U30.
+#[tokio::test]
+async fn a_contradiction_is_unavailable_and_says_when_glacier_is_asked_again() {
+    let gateway = Gateway::start_with(|settings| {
+        settings.freshness.max_age_floor = Duration::ZERO;
+        settings.admin_listen = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let job = gateway.add(EmulatedJob::archive(Tier::Standard));
+    gateway.ask(&job).await.unwrap();
+    assert!(gateway.emulator.store().forget(&job));
+    let insisting = DescribeJobRequest { max_age: Some(prost_types::Duration::default()), ..question(&job) };
+    let refusal = Refusal::of(gateway.call(Request::new(insisting)).await);
+    check(&refusal, Code::Unavailable, "GLACIER_CONTRADICTORY");
+    assert_eq!(refusal.metadata()["glacier_code"], "ResourceNotFoundException");
+    let wait = refusal.retry_delay().unwrap();
+    assert!((5 * SECOND..=10 * SECOND).contains(&wait), "{wait:?}");
+    assert!(gateway.ask(&job).await.is_ok(), "everybody else");
+    let page = Page::get(gateway.admin_address.unwrap(), "/metrics").await;
+    assert!(page.body.contains("\nglacier_gateway_contradictions_total 2\n"), "it was confirmed once: {}", page.body);
+}
+
 /// U23.
 #[tokio::test]
 async fn a_role_that_glacier_refuses_is_permission_denied_even_if_something_is_known() {

@@ -101,6 +101,43 @@ async fn a_caller_joins_a_fetch_that_was_sent_late_enough() {
     assert_eq!(bench.calls(), 1);
 }
 
+/// K14.
+#[tokio::test(start_paused = true)]
+async fn an_answer_exactly_as_old_as_the_caller_accepts_is_given() {
+    let bench = dawdling(|_| SECOND);
+    assert_eq!(bench.ask_within(&key("job"), SECOND).await.result.unwrap().age, SECOND);
+    assert_eq!(bench.calls(), 1);
+}
+
+/// K14: what was young enough when the caller came is not when it is given up waiting.
+#[tokio::test(start_paused = true)]
+async fn something_stale_that_became_too_old_meanwhile_is_not_given() {
+    let bench = || async {
+        let bench = Bench::new(|key, call| async move {
+            if call > 0 {
+                std::future::pending::<()>().await;
+            }
+            in_progress(&key)
+        });
+        bench.ask(&key("job")).await.result.unwrap();
+        tokio::time::sleep(40 * SECOND).await;
+        bench
+    };
+    let max_age = Some(40_200 * MS);
+    let slow = bench().await;
+    assert_eq!(kind(&slow.ask_within(&key("job"), 40_200 * MS).await), Some(UpstreamErrorKind::TimedOut));
+    let short = bench().await;
+    let deadline = Instant::now() + 2 * SECOND;
+    let reply = short.describer.describe(&key("job"), None, max_age, deadline, std::future::pending).await;
+    assert_eq!(reply.result, Err(DescribeError::DeadlineExceeded));
+    assert_eq!(Instant::now(), deadline, "and no sooner");
+    let draining = bench().await;
+    let deadline = Instant::now() + 9 * SECOND;
+    let stop = || tokio::time::sleep(300 * MS);
+    let reply = draining.describer.describe(&key("job"), None, max_age, deadline, stop).await;
+    assert_eq!(reply.result, Err(DescribeError::Interrupted));
+}
+
 /// K14: no answer of a Glacier that takes two seconds is known to be true for a second.
 #[tokio::test(start_paused = true)]
 async fn where_glacier_takes_longer_than_max_age_the_caller_hears_that() {

@@ -66,6 +66,7 @@ fn a_description_that_does_not_name_the_job_or_names_another_vault_is_refused() 
         ("VaultARN", json!("arn:aws:glacier:eu-west-1:210987654321:vaults/other"), Some(Kind::WrongJob)),
         ("VaultARN", json!("arn:aws:glacier:eu-west-1:210987654321:vaults/"), Some(Kind::WrongJob)),
         ("VaultARN", json!("arn:aws:s3:eu-west-1:210987654321:vaults/photos.2011"), Some(Kind::WrongJob)),
+        ("VaultARN", json!("urn:aws:glacier:eu-west-1:210987654321:vaults/photos.2011"), Some(Kind::WrongJob)),
         ("VaultARN", json!("arn:aws:glacier:eu-west-1::vaults/photos.2011"), Some(Kind::WrongJob)),
         ("VaultARN", json!("photos.2011"), Some(Kind::WrongJob)),
         ("VaultARN", json!("arn:aws-cn:glacier:cn-north-1:1234:vaults/photos.2011"), None),
