@@ -7,7 +7,9 @@ use std::{
 };
 
 use glacier_gateway::{
-    describe::{CacheStatus, DescribeError, DescribeSettings, FetchLimits, Forwarded, Reply, StaleBecause},
+    describe::{
+        CacheStatus, DescribeError, DescribeSettings, FetchLimits, Forwarded, Interruption, Reply, StaleBecause,
+    },
     job::{Identity, JobKey},
     proto::v1::{GlacierJobDescription, StatusCode, Tier},
     upstream::{Effort, Fetch, JobSource, UpstreamError, UpstreamErrorKind, admission::Place},
@@ -133,9 +135,12 @@ async fn something_stale_that_became_too_old_meanwhile_is_not_given() {
     assert_eq!(Instant::now(), deadline, "and no sooner");
     let draining = bench().await;
     let deadline = Instant::now() + 9 * SECOND;
-    let stop = || tokio::time::sleep(300 * MS);
+    let stop = async || {
+        tokio::time::sleep(300 * MS).await;
+        Interruption::Draining
+    };
     let reply = draining.describer.describe(&key("job"), None, max_age, deadline, stop).await;
-    assert_eq!(reply.result, Err(DescribeError::Interrupted));
+    assert_eq!(reply.result, Err(DescribeError::Interrupted(Interruption::Draining)));
 }
 
 /// K14: no answer of a Glacier that takes two seconds is known to be true for a second.
