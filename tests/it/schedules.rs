@@ -345,11 +345,17 @@ const DAY: Duration = Duration::from_hours(24);
 /// U28: who accepts any age, and could be given something stale, does not wait for Glacier.
 fn check_wait(model: &Model, heard: &Heard, told: &Told) {
     let (Some((asked, _, given)), None) = (told.described, heard.max_age) else { return };
-    let refused = model.moods.lock().unwrap().contains(&Mood::Failing(UpstreamErrorKind::AccessDenied));
-    if !refused && given <= heard.came && heard.at - asked < Duration::from_mins(10) {
+    if !may_have_lost_what_it_knew(model, heard) && given <= heard.came && heard.at - asked < Duration::from_mins(10) {
         let waited = heard.at - heard.came;
         assert!(waited <= Duration::from_millis(550), "waited {waited:?} with something stale at hand");
     }
+}
+
+/// Whether what was known may not be given any more: Glacier has refused the gateway, or has said convincingly that there is no
+/// such job, which perhaps nobody heard.
+fn may_have_lost_what_it_knew(model: &Model, heard: &Heard) -> bool {
+    let refused = model.moods.lock().unwrap().contains(&Mood::Failing(UpstreamErrorKind::AccessDenied));
+    refused || model.was_denied_convincingly(&heard.key, &[Stage::InProgress, Stage::Final], heard.at)
 }
 
 /// An error is one that there was a reason for.
@@ -374,8 +380,8 @@ fn check_error(model: &Model, heard: &Heard, error: &DescribeError, told: &Told)
         }
     }
     // Where failures may hide behind something stale, whoever accepts any age and has heard an answer a moment ago hears one
-    // now; unless Glacier may have refused the gateway meanwhile, which ends what was known.
-    if model.moods.lock().unwrap().contains(&Mood::Failing(UpstreamErrorKind::AccessDenied)) {
+    // now.
+    if may_have_lost_what_it_knew(model, heard) {
         return;
     }
     if let (Some((asked, ..)), None) = (told.described, heard.max_age) {
