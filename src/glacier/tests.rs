@@ -385,11 +385,18 @@ async fn an_effort_without_repetitions_is_one_request() {
     }
 }
 
+/// While there is only one subscriber, tracing asks that of whichever thread comes by a line first whether anybody wants it; the
+/// thread of another test has none, and then nobody hears of it any more. With a second one it asks all.
+fn another_subscriber() -> tracing::Dispatch {
+    tracing::Dispatch::new(tracing_subscriber::registry())
+}
+
 /// One event per retry, for whoever turns debug on; the failure of the whole is somebody else's to log.
 #[tokio::test]
 async fn each_retry_is_logged_at_debug() {
     let log = Log::default();
     let writer = log.clone();
+    let _other = another_subscriber();
     let ours = Targets::new().with_target("glacier_gateway", tracing::Level::DEBUG);
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
     let subscriber = tracing_subscriber::registry().with(layer.with_filter(ours));
@@ -551,6 +558,7 @@ async fn plain_http_never_goes_through_a_proxy() {
 async fn no_secret_is_logged_even_at_trace_level() {
     let log = Log::default();
     let writer = log.clone();
+    let _other = another_subscriber();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_ansi(false)
