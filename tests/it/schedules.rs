@@ -351,11 +351,16 @@ fn check_wait(model: &Model, heard: &Heard, told: &Told) {
     }
 }
 
-/// Whether what was known may not be given any more: Glacier has refused the gateway, or has said convincingly that there is no
-/// such job, which perhaps nobody heard.
+/// Whether what was known may not be given any more: Glacier has refused the gateway, or has said that there is no such job,
+/// convincingly or after the time for which it promises to remember it. Perhaps nobody heard it.
 fn may_have_lost_what_it_knew(model: &Model, heard: &Heard) -> bool {
     let refused = model.moods.lock().unwrap().contains(&Mood::Failing(UpstreamErrorKind::AccessDenied));
-    refused || model.was_denied_convincingly(&heard.key, &[Stage::InProgress, Stage::Final], heard.at)
+    let promised_until = model.start + model.fates[heard.key.job_id()].completes + DAY;
+    let is_end = |said: &Said| {
+        said.key == heard.key && said.stage == Stage::Gone && (promised_until..=heard.at).contains(&said.asked.instant)
+    };
+    let ended = model.said.lock().unwrap().iter().any(is_end);
+    refused || ended || model.was_denied_convincingly(&heard.key, &[Stage::InProgress, Stage::Final], heard.at)
 }
 
 /// An error is one that there was a reason for.
