@@ -330,7 +330,9 @@ fn check(model: &Model, heard: &Heard, told: &mut Told) {
         // Where the gateway may have been refused meanwhile, what it knew is not given any more and does not count.
         let refused = model.moods.lock().unwrap().contains(&Mood::Failing(UpstreamErrorKind::AccessDenied));
         let broken = backwards || stage == Stage::Gone && *at < promised_until && !refused;
-        let stages: &[Stage] = if backwards { &[Stage::Final] } else { &[Stage::InProgress, Stage::Final] };
+        // What is said instead of an end need not be the same each time.
+        let stages: &[Stage] =
+            if before == Stage::InProgress { &[Stage::InProgress, Stage::Final] } else { &[Stage::Final] };
         let is_allowed = !broken || model.was_denied_convincingly(key, stages, *at);
         assert!(is_allowed, "{key:?} went from {before:?} to {stage:?}");
     }
@@ -360,7 +362,7 @@ fn may_have_lost_what_it_knew(model: &Model, heard: &Heard) -> bool {
         said.key == heard.key && said.stage == Stage::Gone && (promised_until..=heard.at).contains(&said.asked.instant)
     };
     let ended = model.said.lock().unwrap().iter().any(is_end);
-    refused || ended || model.was_denied_convincingly(&heard.key, &[Stage::InProgress, Stage::Final], heard.at)
+    refused || ended || model.was_denied_convincingly(&heard.key, &[Stage::Final], heard.at)
 }
 
 /// An error is one that there was a reason for.
