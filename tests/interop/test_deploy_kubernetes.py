@@ -210,9 +210,17 @@ def test_the_gateway_itself_accepts_the_settings_of_the_install(rendered, instal
     has_policy = "GLACIER_GATEWAY_POLICY" in environment
     assert has_policy == (install == "example" or "mtls" in CHOICES.get(install, ()))
 
+    provider = "instance metadata"
+    if environment.get("AWS_EC2_METADATA_DISABLED") == "true":
+        # What EKS puts into the pod.
+        provider = "web identity"
+        (tmp_path / "token").write_text("a token")
+        environment |= {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"), "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/glacier"}
+
     command = [GATEWAY, *container_of(documents)["args"], "--check-config"]
     checked = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.startswith(f"AWS credentials: would come from {provider}"), checked.stdout
     # It does read them.
     if has_policy:
         (tmp_path / "policy/policy.toml").write_text("[[allow]]\ncallers = 1")
