@@ -140,6 +140,8 @@ def glacier():
     prepared.close()
 
 
+# Each of the four gateways has its lame duck and its drain at the end.
+@pytest.mark.timeout(240)
 def test_three_replicas_ask_glacier_no_more_than_one_would(load, descriptor_set, tmp_path):
     asked = {}
     for count in (1, REPLICAS):

@@ -324,7 +324,10 @@ fn check(model: &Model, heard: &Heard, told: &mut Told) {
             // As long as it is kept: what is too old to be given cannot be erased either.
             Stage::InProgress => (false, asked + Duration::from_mins(10)),
             Stage::Final | Stage::Gone => {
-                (stage == Stage::InProgress, model.start + model.fates[key.job_id()].completes + DAY)
+                let promised_until = model.start + model.fates[key.job_id()].completes + DAY;
+                // An end is remembered for a day more.
+                let is_remembered = *at < promised_until.max(asked) + DAY;
+                (stage == Stage::InProgress && is_remembered, promised_until)
             }
         };
         // Where the gateway may have been refused meanwhile, what it knew is not given any more and does not count.
